@@ -1,0 +1,121 @@
+# RECAP: build, test and run. `make help` lists the targets.
+#
+# Objects lie in build/<configuration>/, so configurations never destroy each other; programs in bin/.
+
+CC      ?= gcc
+DEBUG   ?= 0
+SAN     ?=
+CPU     ?= 1
+BUILD   ?= build/$(notdir $(CC))$(if $(filter 1,$(DEBUG)),-debug)$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(filter 0,$(CPU)),-nocpu)
+BIN     ?= $(if $(filter build/gcc build/cc,$(BUILD)),bin,$(BUILD)/bin)
+comma   := ,
+
+WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wwrite-strings
+OPT     := $(if $(filter 1,$(DEBUG)),-O1,-O3) -g -fno-math-errno -ffp-contract=fast
+CFLAGS  := -std=c11 -D_GNU_SOURCE -pthread $(WARN) $(OPT) -I. $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
+LDFLAGS := -pthread $(if $(SAN),-fsanitize=$(SAN))
+PKGS    := libarchive jansson libpcre2-8 libutf8proc libpng libjpeg libwebp freetype2
+LDLIBS  := -lm
+ifeq ($(CPU),1)
+CFLAGS  += -DNN_CPU -DNN_OPENMP
+LDLIBS  := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lwebpdemux -ldnnl -l:libgomp.so.1 -lm
+endif
+
+# A layer is the .c files of its folders; the order is the order of linking.
+base_src    := $(wildcard engine/base/*.c)
+data_src    := $(if $(filter 1,$(CPU)),$(wildcard data/*.c data/*/*.c))
+kernels_src := $(wildcard kernels/*.c kernels/ref/*.c kernels/null/*.c $(if $(filter 1,$(CPU)),kernels/cpu/onednn/*.c))
+engine_src  := $(wildcard engine/*.c engine/ops/*.c engine/dist/*.c)
+models_src  := $(wildcard models/*.c models/block/*.c)
+cli_src     := $(filter-out $(wildcard tools/recap-*.c),$(wildcard tools/*.c))
+tools_src   := $(wildcard tools/recap-*.c)
+unit_src    := $(wildcard tests/unit/*.c tests/model/*.c tests/torture/*.c)
+optest_src  := $(wildcard tests/ops/*.c)
+
+# Kernels of the cpu backend are compiled once per instruction set; the best one is chosen at run time.
+isa_src     := $(if $(filter 1,$(CPU)),$(wildcard kernels/cpu/*.c))
+ISA_avx512   := -march=x86-64-v4 -mprefer-vector-width=512
+ISA_avx2     := -march=x86-64-v3
+ISA_portable :=
+ISAS        := avx512 avx2 portable
+
+obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
+isa_obj := $(foreach i,$(ISAS),$(patsubst kernels/cpu/%.c,$(BUILD)/kernels/cpu/$(i)/%.o,$(isa_src)))
+libs := $(foreach l,models data engine kernels base,$(BUILD)/lib$(l).a)
+programs := $(patsubst tools/%.c,$(BIN)/%,$(tools_src))
+unit_tests := $(patsubst tests/%.c,$(BUILD)/tests/%,$(unit_src))
+op_test := $(if $(optest_src),$(BUILD)/tests/op_test)
+
+.PHONY: all help demo reproduce test test-slow unit lint format clean packages
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: $(programs)
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make             build the programs into bin/
+## make demo        the whole of RECAP in ten minutes: corpus to report (installs missing packages first)
+## make test        the fast tests, under five minutes (installs missing packages first)
+## make test-slow   the fast tests, full-size networks, fuzzing and the end-to-end run
+## make reproduce   all arms, seen and held-out prompts, the tables of docs/RESULTS.md
+## make lint        layers, sizes, format and static analysis
+## make format      rewrite the sources as .clang-format says
+## make clean       remove build/ and bin/
+## options          CC=clang  DEBUG=1  SAN=address,undefined  CPU=0 (no oneDNN, no image libraries)
+
+packages:
+	@tools/dev/packages
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+
+define isa_rule
+$(BUILD)/kernels/cpu/$(1)/%.o: kernels/cpu/%.c
+	@mkdir -p $$(@D)
+	$(CC) $(CFLAGS) $(ISA_$(1)) -DNN_ISA=$(1) -MMD -MP -c $$< -o $$@
+endef
+$(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
+
+define lib_rule
+$(BUILD)/lib$(1).a: $(2)
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	ar rcs $$@ $$^
+endef
+$(eval $(call lib_rule,base,$(call obj,$(base_src))))
+$(eval $(call lib_rule,data,$(call obj,$(data_src))))
+$(eval $(call lib_rule,kernels,$(call obj,$(kernels_src)) $(isa_obj)))
+$(eval $(call lib_rule,engine,$(call obj,$(engine_src))))
+$(eval $(call lib_rule,models,$(call obj,$(models_src))))
+
+$(BIN)/%: $(BUILD)/tools/%.o $(call obj,$(cli_src)) $(libs)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(libs)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
+
+$(BUILD)/tests/op_test: $(call obj,$(optest_src)) $(libs)
+	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+# The README's two commands install what is missing before they build.
+test: packages
+	@$(MAKE) --no-print-directory unit
+
+unit: $(unit_tests) $(op_test) $(programs)
+	@tests/run $(unit_tests) $(op_test)
+
+lint:
+	@tools/dev/lint
+
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+clean:
+	rm -rf build bin
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,12 @@
+/* Time and memory of this process, as the operating system counts them. */
+#ifndef ENGINE_BASE_CLOCK_H
+#define ENGINE_BASE_CLOCK_H
+
+#include <stdint.h>
+
+double nn_clock_seconds(void);         /* monotonic wall time */
+double nn_clock_cpu_seconds(void);     /* user + system time of all threads */
+int64_t nn_clock_rss_bytes(void);      /* resident now; 0 where unknown */
+int64_t nn_clock_peak_rss_bytes(void); /* resident at most so far */
+
+#endif
