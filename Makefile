@@ -2,15 +2,17 @@
 #
 # Objects lie in build/<configuration>/, so configurations never destroy each other; programs in bin/.
 
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
 DEBUG   ?= 0
 SAN     ?=
 CPU     ?= 1
 BUILD   ?= build/$(notdir $(CC))$(if $(filter 1,$(DEBUG)),-debug)$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(filter 0,$(CPU)),-nocpu)
-BIN     ?= $(if $(filter build/gcc build/cc,$(BUILD)),bin,$(BUILD)/bin)
+BIN     ?= $(if $(filter build/gcc,$(BUILD)),bin,$(BUILD)/bin)
 comma   := ,
 
-WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wwrite-strings
+WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wwrite-strings -Wno-psabi
 OPT     := $(if $(filter 1,$(DEBUG)),-O1,-O3) -g -fno-math-errno -ffp-contract=fast
 CFLAGS  := -std=c11 -D_GNU_SOURCE -pthread $(WARN) $(OPT) -I. $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
 LDFLAGS := -pthread $(if $(SAN),-fsanitize=$(SAN))

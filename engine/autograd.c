@@ -1,0 +1,137 @@
+/* Autograd: the gradient is more graph.
+ *
+ * The nodes are walked backwards; each op's grad builds the nodes that turn the gradients of its
+ * outputs into those of its inputs. This file knows no op by name. A checkpointed segment is copied
+ * (forward again) when the walk reaches its last node, and the copies stand in for the originals,
+ * whose outputs thereby die early. */
+#include <string.h>
+
+#include "engine/base/alloc.h"
+#include "engine/nn.h"
+
+typedef struct walk {
+    nn_graph *g;
+    nn_tensor **grad;    /* by tensor id: sum of the gradients that arrived */
+    nn_tensor **copy;    /* by tensor id: the recomputed stand-in */
+    int64_t n;           /* tensors that existed before the walk */
+    int64_t copied_from; /* segment copied last */
+} walk;
+
+void nn_graph_training(nn_graph *g)
+{
+    g->training = true;
+}
+
+nn_tensor *nn_grad_of(const nn_tensor *t)
+{
+    return t->grad;
+}
+
+static void arrive(walk *w, const nn_tensor *t, nn_tensor *gradient)
+{
+    if (!gradient || !t->needs_grad) return;
+    nn_tensor **sum = &w->grad[t->id];
+    *sum = *sum ? nn_add(w->g, *sum, gradient) : gradient;
+}
+
+/* The tensor to read in backward: the recomputed copy where there is one. */
+static nn_tensor *stand_in(const walk *w, nn_tensor *t)
+{
+    return t && t->id < w->n && w->copy[t->id] ? w->copy[t->id] : t;
+}
+
+static void copy_node(walk *w, const nn_node *n)
+{
+    nn_tensor *in[NN_MAX_IN];
+    for (int i = 0; i < n->n_in; i++) in[i] = stand_in(w, n->in[i]);
+    w->g->scope = n->scope;
+    nn_tensor *out = nn_node_add(w->g, n->op, n->params, n->n_in, in);
+    if (out->kind == NN_POISON) return;
+    out->node->stream = n->stream;
+    for (int i = 0; i < n->n_out; i++) w->copy[n->out[i]->id] = out->node->out[i];
+}
+
+static void copy_segment(walk *w, int64_t last)
+{
+    int segment = w->g->nodes[last]->segment;
+    int64_t first = last;
+    while (first > 0 && w->g->nodes[first - 1]->segment == segment) first--;
+    for (int64_t i = first; i <= last; i++) copy_node(w, w->g->nodes[i]);
+    w->copied_from = segment;
+}
+
+static nn_status back_node(walk *w, const nn_node *n)
+{
+    const nn_op *op = nn_op_of(n->op);
+    nn_tensor *dy[NN_MAX_OUT] = { 0 }, *dx[NN_MAX_IN] = { 0 };
+    bool any = false, wanted = false;
+    for (int i = 0; i < n->n_out; i++) any |= (dy[i] = w->grad[n->out[i]->id]) != NULL;
+    for (int i = 0; i < n->n_in; i++) wanted |= nn_wants_grad(n, i);
+    if (!any || !wanted || !op->grad) return NN_OK;
+
+    nn_node seen = *n; /* the node as backward may read it */
+    for (int i = 0; i < n->n_in; i++) seen.in[i] = stand_in(w, n->in[i]);
+    for (int i = 0; i < n->n_out; i++) seen.out[i] = stand_in(w, n->out[i]);
+    w->g->scope = n->scope;
+    NN_TRY(op->grad(w->g, &seen, dy, dx));
+    for (int i = 0; i < n->n_in; i++)
+        if (nn_wants_grad(n, i)) arrive(w, n->in[i], dx[i]);
+    return NN_OK;
+}
+
+/* A parameter's gradient must end in its place in the store's buffer. */
+static void deliver(walk *w, nn_tensor *t, bool accumulate)
+{
+    nn_tensor *gradient = w->grad[t->id];
+    if (!t->param || !gradient || gradient->kind == NN_POISON) return;
+    const nn_params *store = t->store;
+    nn_view like = t->param->view;
+    void *place = NULL;
+    if (store->grads) place = (char *)store->grads + t->param->offset * nn_dtype_bytes(like.dtype);
+    w->g->scope = t->name;
+    if (accumulate) {
+        nn_tensor *sum = nn_external(w->g, t->name, &like, place);
+        NN_NODE(w->g, ACCUMULATE, NULL, sum, gradient);
+        return;
+    }
+    bool own = gradient->root == gradient && gradient->kind == NN_ACTIVATION &&
+               !gradient->external && !gradient->bound && nn_view_contiguous(&gradient->view);
+    if (!own) gradient = NN_NODE(w->g, COPY, &(nn_copy_params){ like.dtype }, gradient);
+    gradient->bound = true;
+    gradient->external = place;
+}
+
+static nn_status walk_back(walk *w, nn_tensor *loss, double scale, bool accumulate)
+{
+    nn_graph *g = w->g;
+    int64_t n_nodes = g->n_nodes;
+    w->grad = nn_alloc(w->n, sizeof(*w->grad));
+    NN_NEED(w->grad);
+    w->copy = nn_alloc(w->n, sizeof(*w->copy));
+    NN_NEED(w->copy);
+    w->grad[loss->id] = nn_fill(g, loss->view.dtype, loss->view.rank, loss->view.dim, scale);
+    for (int64_t i = n_nodes - 1; i >= 0; i--) {
+        const nn_node *n = g->nodes[i];
+        if (n->segment && n->segment != w->copied_from) copy_segment(w, i);
+        NN_TRY(back_node(w, n));
+    }
+    for (int64_t i = 0; i < w->n; i++) {
+        g->tensors[i]->grad = w->grad[i];
+        deliver(w, g->tensors[i], accumulate);
+    }
+    return NN_OK;
+}
+
+void nn_backward(nn_graph *g, nn_tensor *loss, double scale, bool accumulate)
+{
+    if (g->status != NN_OK) return;
+    walk w = { .g = g, .n = g->n_tensors };
+    const char *scope = g->scope;
+    g->in_backward = true;
+    nn_status status = walk_back(&w, loss, scale, accumulate);
+    g->in_backward = false;
+    g->scope = scope;
+    nn_free(w.grad);
+    nn_free(w.copy);
+    if (status != NN_OK) nn_graph_stick(g, status);
+}

@@ -1,0 +1,213 @@
+/* All that a model may call.
+ *
+ *     nn_device *dev;  nn_params *w;  nn_graph *g;  nn_plan *plan;
+ *     nn_device_open("cpu", 0, &dev);
+ *     nn_params_create(&w);
+ *     nn_graph_create(&g);                                            // once to learn the
+ * parameters
+ *     ... build(g, w) ...                                             // declares them
+ *     nn_graph_destroy(g);
+ *     nn_params_alloc(w, dev, true);                                  // values and gradients
+ *     nn_params_init(w, 1);
+ *     nn_graph_create(&g);
+ *     nn_graph_training(g);
+ *     nn_scope s = nn_root(g, w, "mlp");
+ *     nn_tensor *x = nn_input(g, "x", NN_F32, 2, (int64_t[]){ 64, 8 });
+ *     nn_tensor *h = nn_activation(g, nn_linear(g, x, nn_param_at(s, "w", NN_NORMAL(.3f), 2,
+ * (int64_t[]){ 1, 8 }), NULL), NN_ACT_SILU); nn_tensor *loss = nn_mse(g, h, nn_input(g, "y",
+ * NN_F32, 2, (int64_t[]){ 64, 1 }), NULL); nn_backward(g, loss, 1.0); nn_optimizer_step(optimizer,
+ * g);                                // AdamW as a node nn_keep(loss); nn_plan_create(g, dev, NULL,
+ * &plan);                            // memory is known here for (...) { nn_plan_write(plan, x,
+ * ...); nn_plan_run(plan, step); nn_plan_read(plan, loss, &value); }
+ *
+ * Layout: images are [N, H, W, C], token sequences [B, T, C]. Weights have the published layout:
+ * linear [out, in], convolution [out, in, kh, kw]. Constructors never fail: see invariant 3 in
+ * graph.h. */
+#ifndef ENGINE_NN_H
+#define ENGINE_NN_H
+
+#include "engine/graph.h"
+#include "engine/params.h"
+#include "engine/plan.h"
+
+#define NN_DIMS(...)                                                                               \
+    (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), (int64_t[])                       \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
+
+#define NN_ZEROS      ((nn_init){ NN_INIT_ZEROS, 0 })
+#define NN_ONES       ((nn_init){ NN_INIT_ONES, 0 })
+#define NN_NORMAL(s)  ((nn_init){ NN_INIT_NORMAL, (s) })
+#define NN_UNIFORM(s) ((nn_init){ NN_INIT_UNIFORM, (s) })
+
+/* -- graph
+ * ------------------------------------------------------------------------------------------------
+ */
+
+nn_status nn_graph_create(nn_graph **out) NN_CHECKED; /* owner: the caller */
+void nn_graph_destroy(nn_graph *g);
+nn_status nn_graph_status(const nn_graph *g)
+    NN_CHECKED; /* the first error of building, with its scope */
+
+/* Parameters of stores with gradients ask for one from here on, and dropout is active. */
+void nn_graph_training(nn_graph *g);
+
+/* A place in the name tree: the names are those of the published weight files. */
+typedef struct nn_scope {
+    nn_graph *g;
+    nn_params *params;
+    const char *path;
+} nn_scope;
+nn_scope nn_root(nn_graph *g, nn_params *params, const char *name); /* name "" = no prefix */
+nn_scope nn_at(nn_scope s, const char *fmt, ...) NN_PRINTF(2, 3);
+void nn_enter(nn_scope s); /* nodes made from here on carry this path */
+
+/* The parameter s.path + "." + name, declared on first sight. */
+nn_tensor *nn_param_at(nn_scope s, const char *name, nn_init init, int rank, const int64_t *dim);
+
+nn_tensor *nn_input(nn_graph *g, const char *name, nn_dtype dtype, int rank, const int64_t *dim);
+void nn_keep(nn_tensor *t); /* its value can be read after the run */
+
+/* Activations made between the two are not kept for backward but computed again there. */
+void nn_checkpoint_begin(nn_graph *g);
+void nn_checkpoint_end(nn_graph *g);
+
+/* Append the gradients of `loss` (one element), times scale, for everything that needs one. A
+ * parameter's lands in its store's gradient buffer: set, or added to what is there when accumulate
+ * is on. */
+void nn_backward(nn_graph *g, nn_tensor *loss, double scale, bool accumulate);
+void nn_require_grad(nn_tensor *t);        /* for tensors that are not parameters */
+nn_tensor *nn_grad_of(const nn_tensor *t); /* after nn_backward; NULL if none arrived */
+
+/* -- element by element
+ * ----------------------------------------------------------------------------------- */
+
+/* y = a + b, a * b: shapes aligned at the last dimension, dims of size 1 broadcast; the result has
+ * the larger shape. */
+nn_tensor *nn_add(nn_graph *g, nn_tensor *a, nn_tensor *b);
+nn_tensor *nn_mul(nn_graph *g, nn_tensor *a, nn_tensor *b);
+nn_tensor *nn_scale(nn_graph *g, nn_tensor *x, double factor,
+                    double offset); /* factor * x + offset */
+nn_tensor *nn_sub(nn_graph *g, nn_tensor *a, nn_tensor *b);
+
+/* -- shape
+ * --------------------------------------------------------------------------------------------------
+ */
+
+/* One of the dims may be -1. A view where the strides allow it, a copy otherwise. */
+nn_tensor *nn_reshape(nn_graph *g, nn_tensor *x, int rank, const int64_t *dim);
+nn_tensor *nn_permute(nn_graph *g, nn_tensor *x,
+                      const int *order); /* view: out dim i is x's dim order[i] */
+nn_tensor *nn_slice(nn_graph *g, nn_tensor *x, int axis, int64_t begin, int64_t end); /* view */
+nn_tensor *nn_broadcast(nn_graph *g, nn_tensor *x, int rank,
+                        const int64_t *dim);         /* view with stride 0 */
+nn_tensor *nn_contiguous(nn_graph *g, nn_tensor *x); /* x itself, or a packed copy */
+nn_tensor *nn_cast(nn_graph *g, nn_tensor *x, nn_dtype dtype);
+
+/* Sum down to a shape whose dims are those of x or 1. */
+nn_tensor *nn_sum(nn_graph *g, nn_tensor *x, int rank, const int64_t *dim);
+nn_tensor *nn_fill(nn_graph *g, nn_dtype dtype, int rank, const int64_t *dim, double value);
+
+/* -- linear algebra
+ * ------------------------------------------------------------------------------------------ */
+
+/* y[..., o] = sum_i x[..., i] * w[o, i] + b[o]; b may be NULL. x [..., I], w [O, I] -> [..., O]. */
+nn_tensor *nn_linear(nn_graph *g, nn_tensor *x, nn_tensor *w, nn_tensor *b);
+
+/* x [N, H, W, I], w [O, I, kh, kw] -> [N, Ho, Wo, O], zero padding. Optional: b [O], shift [N, O]
+ * added to every pixel (the time embedding), residual of the result's shape. kh = kw in 1 .. 16.
+ * Source: torch conv2d. */
+typedef struct nn_conv {
+    int stride;
+    int top, left, bottom, right; /* padding */
+} nn_conv;
+nn_tensor *nn_conv2d(nn_graph *g, nn_tensor *x, nn_tensor *w, nn_tensor *b, nn_tensor *shift,
+                     nn_tensor *residual, nn_conv conv);
+
+/* softmax(q k^T * scale) v per head. q [B, Tq, H, D], k and v [B, Tk, H, D] (views of one
+ * projection are fine) -> [B, Tq, H, D]. No score matrix is kept. Query i sees key j if j < prefix
+ * or j <= i + Tk - Tq where causal is set (prefix 0 = plain causal), and if key_mask [B, Tk] (i32,
+ * NULL = all) is not 0. A query that sees nothing gives 0. scale 0 means 1 / sqrt(D). */
+typedef struct nn_attend {
+    double scale;
+    bool causal;
+    int64_t prefix;
+} nn_attend;
+nn_tensor *nn_attention(nn_graph *g, nn_tensor *q, nn_tensor *k, nn_tensor *v, nn_tensor *key_mask,
+                        nn_attend attend);
+
+/* -- normalisation
+ * ------------------------------------------------------------------------------------------- */
+
+/* Over the last dimension, biased variance. gamma, beta [C]. */
+nn_tensor *nn_layernorm(nn_graph *g, nn_tensor *x, nn_tensor *gamma, nn_tensor *beta, double eps);
+
+/* x [N, ..., C]: statistics per sample and group of C / groups channels over all places; then SiLU
+ * if silu. */
+nn_tensor *nn_groupnorm(nn_graph *g, nn_tensor *x, nn_tensor *gamma, nn_tensor *beta, int groups,
+                        double eps, bool silu);
+
+/* -- activations
+ * --------------------------------------------------------------------------------------------- */
+
+typedef enum nn_act {
+    NN_ACT_RELU,
+    NN_ACT_SILU, /* x * sigmoid(x) */
+    NN_ACT_GELU, /* exact, erf */
+    NN_ACT_GELU_TANH,
+    NN_ACT_QUICK_GELU, /* x * sigmoid(1.702 x) */
+    NN_ACT_SIGMOID,
+    NN_ACT_TANH,
+    NN_ACT_EXP,
+    NN_ACT_ABS,
+    NN_ACT_SQUARE
+} nn_act;
+nn_tensor *nn_activation(nn_graph *g, nn_tensor *x, nn_act kind);
+
+/* x [..., 2C] -> [..., C]: x[..., :C] * gelu(x[..., C:]), exact gelu. */
+nn_tensor *nn_geglu(nn_graph *g, nn_tensor *x);
+
+/* Drop elements with probability p and scale the rest by 1 / (1 - p). Philox keyed by the run's
+ * seed and this node; identity unless the graph is training. */
+nn_tensor *nn_dropout(nn_graph *g, nn_tensor *x, double p);
+
+/* -- tables, images, sequences
+ * ----------------------------------------------------------------------------- */
+
+/* ids (i32, any shape), table [V, C] -> ids' shape + [C]. An id outside the table is an error of
+ * the run. */
+nn_tensor *nn_embedding(nn_graph *g, nn_tensor *ids, nn_tensor *table);
+
+/* Sinusoidal embedding of t [N] (f32) -> [N, dim]: cosines first, then sines. Source: diffusers
+ * get_timestep_embedding with flip_sin_to_cos, freq_shift 0. */
+nn_tensor *nn_timestep(nn_graph *g, nn_tensor *t, int64_t dim);
+
+/* Nearest neighbour, x [N, H, W, C] -> [N, height, width, C]; source index floor(dst * in / out) in
+ * f32. */
+nn_tensor *nn_upsample(nn_graph *g, nn_tensor *x, int64_t height, int64_t width);
+
+/* Along an axis (negative counts from the end). n <= 8. */
+nn_tensor *nn_concat(nn_graph *g, int n, nn_tensor *const parts[], int axis);
+
+/* n equal parts of the last dimension, as views: out[0 .. n). One gradient for all (a concat). n
+ * <= 6. */
+void nn_split(nn_graph *g, nn_tensor *x, int n, nn_tensor *out[]);
+
+/* -- losses: one element, mean over what counts
+ * ------------------------------------------------------------- */
+
+/* logits [..., V], labels (i32, the leading shape; < 0 = ignored) -> mean cross-entropy over the
+ * labels that count, with label smoothing: (1 - s) * -lp[y] + s * mean_v -lp[v]. 0 when none
+ * counts. */
+nn_tensor *nn_softmax_xent(nn_graph *g, nn_tensor *logits, nn_tensor *labels, double smoothing);
+
+/* mean((x - y)^2), each sample (first dim) weighted by weight [N] if given. y gets no gradient. */
+nn_tensor *nn_mse(nn_graph *g, nn_tensor *x, nn_tensor *y, nn_tensor *weight);
+
+/* Binary cross-entropy of logits x against targets y in [0, 1], focal: each element times
+ * |sigmoid(x) - y|^gamma (the factor is differentiated too); sum over elements / first dim. y gets
+ * no gradient. */
+nn_tensor *nn_focal(nn_graph *g, nn_tensor *x, nn_tensor *y, double gamma);
+
+#endif

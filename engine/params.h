@@ -1,0 +1,84 @@
+/* Parameters: named tensors that outlive graphs. One store holds what is trained or loaded
+ * together.
+ *
+ * Life: declare (building a graph does it), nn_params_alloc, then initialise or load; later graphs
+ * find the same parameters by name. Values, gradients and optimizer state are flat f32 buffers in
+ * one order, that of declaration, so that the optimizer sees one vector. */
+#ifndef ENGINE_PARAMS_H
+#define ENGINE_PARAMS_H
+
+#include "engine/base/arena.h"
+#include "kernels/backend.h"
+
+typedef enum nn_init_kind {
+    NN_INIT_ZEROS,
+    NN_INIT_ONES,
+    NN_INIT_NORMAL,
+    NN_INIT_UNIFORM
+} nn_init_kind;
+typedef struct nn_init {
+    nn_init_kind kind;
+    float scale; /* standard deviation, or half the width of the uniform */
+} nn_init;
+
+typedef struct nn_param {
+    const char *name; /* the published name */
+    nn_view view;     /* data: the values, on the device */
+    nn_init init;
+    int64_t offset; /* elements in the flat buffers */
+    int64_t index;  /* order of declaration */
+} nn_param;
+
+typedef struct nn_params {
+    nn_arena arena;
+    nn_param **items;
+    int64_t n, capacity;
+    int64_t n_elems; /* of all, each rounded up to 16 elements */
+    nn_device *device;
+    float *values;    /* flat; NULL when the values are borrowed (a mapped file) */
+    float *grads;     /* flat; NULL unless trained */
+    nn_dtype dtype;   /* of new parameters: NN_F32 (NN_F64 in gradient tests) */
+    bool sealed;      /* allocated: no more declarations */
+    uint64_t version; /* raised when the values change; kernels repack then */
+    int64_t *table;   /* open-addressing index by name */
+    int64_t table_size;
+} nn_params;
+
+/* An empty store is {.dtype = NN_F32}. */
+nn_status nn_params_create(nn_params **out) NN_CHECKED;
+void nn_params_destroy(nn_params *p);
+
+/* Find or declare. Errors: a known name with another shape (NN_SHAPE); an unknown one in a sealed
+ * store. */
+nn_status nn_params_declare(nn_params *p, const char *name, nn_init init, int rank,
+                            const int64_t *dim, nn_param **out) NN_CHECKED;
+nn_param *nn_params_find(const nn_params *p, const char *name); /* NULL if absent */
+
+/* Reserve the flat buffers on the device and seal the store. with_grads adds the gradient buffer.
+ */
+nn_status nn_params_alloc(nn_params *p, nn_device *device, bool with_grads) NN_CHECKED;
+
+/* Seal without memory: every parameter will be bound to memory of the caller (a mapped weight
+ * file). */
+nn_status nn_params_borrow(nn_params *p, nn_device *device) NN_CHECKED;
+void nn_params_bind(nn_params *p, nn_param *param, void *data);
+
+/* Draw all values: each from its own stream, keyed by (seed, name), whatever the order of
+ * declaration. */
+nn_status nn_params_init(nn_params *p, uint64_t seed) NN_CHECKED;
+
+/* Copy one parameter from or to host memory (its dtype, contiguous). */
+nn_status nn_params_write(nn_params *p, nn_param *param, const void *src) NN_CHECKED;
+nn_status nn_params_read(const nn_params *p, const nn_param *param, void *dst) NN_CHECKED;
+
+/* The values changed outside the engine: packed copies are stale. */
+void nn_params_touch(nn_params *p);
+
+/* Sum of the elements of all parameters (without padding). */
+int64_t nn_params_count(const nn_params *p);
+
+/* Hash of names, shapes and values: two stores that compute the same have the same. Host-visible
+ * devices only. */
+uint64_t nn_params_hash(const nn_params *p);
+
+#endif

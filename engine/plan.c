@@ -1,0 +1,168 @@
+/* The planner: which nodes run, with which kernels, in which memory. */
+#include "engine/plan.h"
+
+#include <string.h>
+
+#include "engine/base/alloc.h"
+#include "engine/base/log.h"
+#include "engine/nn.h"
+#include "engine/plan_internal.h"
+
+/* A node lives if somebody outside can see what it does, or a living node reads it. */
+static void mark(const nn_graph *g, bool *lives)
+{
+    for (int64_t i = g->n_nodes - 1; i >= 0; i--) {
+        const nn_node *n = g->nodes[i];
+        bool seen = lives[i] || nn_op_of(n->op)->mutates;
+        for (int k = 0; k < n->n_out; k++) seen |= n->out[k]->keep || n->out[k]->bound;
+        lives[i] = seen;
+        for (int k = 0; seen && k < n->n_in; k++)
+            if (n->in[k] && n->in[k]->node) lives[n->in[k]->node->id] = true;
+    }
+}
+
+static void describe_call(const nn_plan *plan, const nn_node *n, nn_call *c)
+{
+    c->n_in = n->n_in;
+    c->n_out = n->n_out;
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i]) c->in[i] = n->in[i]->view;
+    for (int i = 0; i < n->n_out; i++) c->out[i] = n->out[i]->view;
+    c->params = n->params;
+    c->pool = plan->device->pool;
+    c->stream = plan->device->stream;
+    c->frozen = plan->options.frozen;
+}
+
+static nn_status choose(nn_plan *plan, nn_step *s)
+{
+    const nn_node *n = s->node;
+    nn_call *c = &s->call;
+    describe_call(plan, n, c);
+    for (int skip = plan->options.skip; skip >= 0 && !s->kernel; skip--)
+        s->kernel = nn_device_kernel(plan->device, n->op, c, skip);
+    if (!s->kernel)
+        return nn_fail(NN_UNSUPPORTED, "%s: %s: no kernel of device %s takes %s", n->scope,
+                       nn_op_name(n->op), plan->device->backend->name, nn_view_text(&c->in[0]).s);
+    if (s->kernel->workspace) c->workspace_bytes = s->kernel->workspace(c);
+    if (s->kernel->prepare) NN_TRY(s->kernel->prepare(c));
+    return NN_OK;
+}
+
+static bool is_fallback(const nn_plan *plan, const nn_step *s)
+{
+    for (const nn_kernel *k = plan->device->backend->kernels[s->node->op]; k && k->name; k++)
+        if (k == s->kernel) return false;
+    return true;
+}
+
+static void count(nn_plan *plan, nn_step *s)
+{
+    const nn_op *op = nn_op_of(s->node->op);
+    double flops = 0, bytes = 0;
+    for (int i = 0; i < s->call.n_in; i++) bytes += (double)nn_view_bytes(&s->call.in[i]);
+    for (int i = 0; i < s->call.n_out; i++) bytes += (double)nn_view_bytes(&s->call.out[i]);
+    if (op->cost) op->cost(s->node, &flops, &bytes);
+    plan->stats.flops += flops;
+    plan->stats.bytes += bytes;
+    plan->stats.n_launches++;
+    plan->stats.workspace_bytes =
+        nn_max(plan->stats.workspace_bytes, ((int64_t)s->call.workspace_bytes + 63) / 64 * 64);
+    s->packed_offset = plan->stats.packed_bytes;
+    plan->stats.packed_bytes += ((int64_t)s->call.packed_bytes + 63) / 64 * 64;
+    if (is_fallback(plan, s)) {
+        plan->stats.n_fallbacks++;
+        nn_log(NN_LOG_DEBUG, "%s: %s falls back to %s", s->node->scope, op->name, s->kernel->name);
+    }
+}
+
+static nn_status make_steps(nn_plan *plan, const bool *lives)
+{
+    const nn_graph *g = plan->graph;
+    plan->steps = nn_alloc(g->n_nodes, sizeof(*plan->steps));
+    NN_NEED(plan->steps);
+    for (int64_t i = 0; i < g->n_nodes; i++) {
+        if (!lives[i] || nn_op_of(g->nodes[i]->op)->is_view) continue;
+        nn_step *s = &plan->steps[plan->n_steps++];
+        s->node = g->nodes[i];
+        NN_TRY(choose(plan, s));
+        count(plan, s);
+    }
+    return NN_OK;
+}
+
+static nn_status reserve(nn_plan *plan, int64_t bytes, char **out)
+{
+    *out = bytes ? plan->device->backend->alloc(plan->device, bytes) : NULL;
+    return bytes && !*out
+               ? nn_fail_prefix(NN_MEMORY, "the plan wants %.1f MB: ", (double)bytes / 1e6)
+               : NN_OK;
+}
+
+static void connect(nn_plan *plan)
+{
+    for (int64_t k = 0; k < plan->n_steps; k++) {
+        nn_step *s = &plan->steps[k];
+        for (int i = 0; i < s->call.n_in; i++)
+            if (s->node->in[i]) s->call.in[i].data = nn_plan_address(plan, s->node->in[i]);
+        for (int i = 0; i < s->call.n_out; i++)
+            s->call.out[i].data = nn_plan_address(plan, s->node->out[i]);
+        s->call.workspace = plan->workspace;
+        if (s->call.packed_bytes) s->call.packed = plan->packed + s->packed_offset;
+    }
+}
+
+static nn_status build(nn_plan *plan)
+{
+    NN_TRY(nn_graph_status(plan->graph));
+    bool *lives = nn_alloc(plan->graph->n_nodes, sizeof(*lives));
+    NN_NEED(lives);
+    mark(plan->graph, lives);
+    nn_status status = make_steps(plan, lives);
+    nn_free(lives);
+    NN_TRY(status);
+    NN_TRY(nn_plan_layout(plan));
+    NN_TRY(reserve(plan, plan->stats.activation_bytes, &plan->activations));
+    NN_TRY(reserve(plan, plan->stats.workspace_bytes, &plan->workspace));
+    NN_TRY(reserve(plan, plan->stats.packed_bytes, &plan->packed));
+    connect(plan);
+    return NN_OK;
+}
+
+nn_status nn_plan_create(nn_graph *g, nn_device *device, const nn_plan_options *options,
+                         nn_plan **out)
+{
+    nn_plan *plan = nn_alloc(1, sizeof(*plan));
+    NN_NEED(plan);
+    plan->graph = g;
+    plan->device = device;
+    if (options) plan->options = *options;
+    nn_status status = build(plan);
+    if (status != NN_OK) {
+        nn_plan_destroy(plan);
+        return status;
+    }
+    *out = plan;
+    return NN_OK;
+}
+
+void nn_plan_destroy(nn_plan *plan)
+{
+    if (!plan) return;
+    const nn_backend *b = plan->device->backend;
+    for (int64_t i = 0; plan->steps && i < plan->n_steps; i++) {
+        nn_step *s = &plan->steps[i];
+        if (s->kernel && s->kernel->release) s->kernel->release(&s->call);
+    }
+    if (plan->activations) b->free(plan->device, plan->activations);
+    if (plan->workspace) b->free(plan->device, plan->workspace);
+    if (plan->packed) b->free(plan->device, plan->packed);
+    nn_free(plan->steps);
+    nn_free(plan->places);
+    nn_free(plan);
+}
+
+nn_plan_stats nn_plan_stats_of(const nn_plan *plan)
+{
+    return plan->stats;
+}

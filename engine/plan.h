@@ -1,0 +1,59 @@
+/* A plan: a graph bound to a device, with a kernel and memory for every node. Nothing is allocated
+ * after it is made.
+ *
+ * Device memory comes in lifetimes, each one block: activations (placed by liveness), workspace
+ * (the largest any node wants), packed weights. Parameters and optimizer state belong to their
+ * stores. */
+#ifndef ENGINE_PLAN_H
+#define ENGINE_PLAN_H
+
+#include "engine/base/str.h"
+#include "engine/graph.h"
+#include "kernels/backend.h"
+
+typedef struct nn_plan nn_plan;
+
+typedef struct nn_plan_options {
+    bool frozen;  /* inference: weights change rarely, kernels may keep packed copies */
+    bool profile; /* time every node */
+    bool hostile; /* tests: fill every activation with NaN before the run and check guard bands
+                     after it */
+    int skip;     /* tests: leave out that many accepting kernels of each node where more remain */
+} nn_plan_options;
+
+typedef struct nn_plan_stats {
+    int64_t activation_bytes; /* exact: the block is this large */
+    int64_t workspace_bytes;
+    int64_t packed_bytes;
+    int64_t n_launches;  /* nodes that run a kernel */
+    double flops, bytes; /* of one run, by the ops' own account */
+    int64_t n_fallbacks; /* nodes that the backend declined and its fallback runs */
+} nn_plan_stats;
+
+/* Choose kernels, place memory. Reports the first error of building the graph. options NULL = all
+ * off. The graph must outlive the plan. Owner: the caller. */
+nn_status nn_plan_create(nn_graph *g, nn_device *device, const nn_plan_options *options,
+                         nn_plan **out) NN_CHECKED;
+void nn_plan_destroy(nn_plan *plan);
+nn_plan_stats nn_plan_stats_of(const nn_plan *plan);
+
+/* Run every node in order. seed keys the random ops. Returns after the work is done and reports its
+ * first error. */
+nn_status nn_plan_run(nn_plan *plan, uint64_t seed) NN_CHECKED;
+
+/* Copy between host memory (packed, the tensor's dtype) and an input or a kept tensor. Views are
+ * gathered. */
+nn_status nn_plan_write(nn_plan *plan, nn_tensor *t, const void *src) NN_CHECKED;
+nn_status nn_plan_read(nn_plan *plan, const nn_tensor *t, void *dst) NN_CHECKED;
+
+/* The tensor's memory on a host device, NULL elsewhere. */
+void *nn_plan_data(nn_plan *plan, const nn_tensor *t);
+
+/* -- profile (options.profile)
+ * ------------------------------------------------------------------------------- */
+
+/* Table of the costliest kinds of nodes, and a chrome-trace JSON of the last run. */
+nn_status nn_plan_profile_table(const nn_plan *plan, nn_text *out) NN_CHECKED;
+nn_status nn_plan_profile_trace(const nn_plan *plan, const char *path) NN_CHECKED;
+
+#endif

@@ -1,0 +1,55 @@
+/* Parameters of the ops: one plain struct each, copied into the node. Ops without parameters have
+ * none. */
+#ifndef KERNELS_PARAMS_H
+#define KERNELS_PARAMS_H
+
+#include "kernels/kernel.h"
+
+typedef struct nn_concat_params {
+    int axis;
+} nn_concat_params;
+
+typedef struct nn_split_params {
+    int parts; /* of the last dimension */
+} nn_split_params;
+
+typedef struct nn_copy_params {
+    nn_dtype dtype; /* of the result */
+} nn_copy_params;
+
+typedef struct nn_fill_params {
+    double value;
+    nn_dtype dtype;
+    int rank;
+    int64_t dim[NN_MAX_RANK];
+} nn_fill_params;
+
+typedef struct nn_scale_params {
+    double factor, offset; /* y = factor * x + offset */
+} nn_scale_params;
+
+typedef struct nn_sum_params { /* the shape to reduce to: each dim that of x, or 1 */
+    int rank;
+    int64_t dim[NN_MAX_RANK];
+} nn_sum_params;
+
+typedef enum nn_view_kind { NN_RESHAPE, NN_PERMUTE, NN_SLICE, NN_BROADCAST } nn_view_kind;
+typedef struct nn_view_params { /* the result as seen in the memory of the source */
+    nn_view_kind kind;
+    int rank;
+    int64_t dim[NN_MAX_RANK], stride[NN_MAX_RANK];
+    int64_t offset;         /* elements */
+    int order[NN_MAX_RANK]; /* of a permutation */
+    int axis;               /* of a slice */
+    int64_t begin;
+} nn_view_params;
+
+typedef struct nn_adamw_params {
+    double beta1, beta2, eps, weight_decay;
+    double clip_norm; /* 0 = no clipping */
+} nn_adamw_params;
+
+/* What changes with the step, in an input of the graph. */
+enum { NN_HYPER_LR, NN_HYPER_CORRECT1, NN_HYPER_CORRECT2, NN_HYPER_EMA, NN_HYPER_COUNT };
+
+#endif

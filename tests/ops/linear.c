@@ -1,0 +1,18 @@
+/* linear: tile edges in all three sizes, with and without bias. */
+#include "tests/ops/op_test.h"
+
+static nn_tensor *build(op_case *c)
+{
+    int64_t rows = c->a[0], in = c->a[1], out = c->a[2];
+    nn_tensor *x = op_in(c, 3, (int64_t[]){ 2, rows, in });
+    nn_tensor *w = op_in(c, 2, (int64_t[]){ out, in });
+    return nn_linear(c->g, x, w, c->a[3] ? op_in(c, 1, (int64_t[]){ out }) : NULL);
+}
+
+static const int64_t rows[][OP_MAX_ARGS] = {
+    { 1, 1, 1, 1 }, { 7, 31, 33, 0 }, { 3, 64, 16, 1 }, { 33, 17, 65, 1 }, { 16, 127, 1, 1 },
+};
+
+const op_test nn_test_linear = { .build = build, OP_ROWS(rows) };
+const op_test nn_test_linear_bwd_x = { .covered_by = "linear" };
+const op_test nn_test_linear_bwd_w = { .covered_by = "linear" };

@@ -1,0 +1,366 @@
+/* Runs the op tests: `op_test [op[:row]] [--device cpu|ref] [--grad]`; without arguments,
+ * everything. */
+#include "tests/ops/op_test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/alloc.h"
+#include "engine/base/rng.h"
+
+#define NN_OP(ID, name) extern const op_test nn_test_##name;
+#include "kernels/ops.def"
+#undef NN_OP
+
+static const op_test *const tests[NN_OP_COUNT] = {
+#define NN_OP(ID, name) &nn_test_##name,
+#include "kernels/ops.def"
+#undef NN_OP
+};
+
+enum { MAX_RESULTS = NN_MAX_OUT + OP_MAX_INPUTS };
+
+typedef struct results { /* outputs, then gradients of the inputs; NULL = none */
+    int n;
+    int64_t elems[MAX_RESULTS];
+    double *values[MAX_RESULTS];
+    double loss;
+    int n_kernels; /* launches that ran another kernel than with skip - 1 */
+} results;
+
+static nn_tensor *add_input(op_case *c, nn_dtype dtype, int rank, const int64_t *dim)
+{
+    int64_t wide[NN_MAX_RANK];
+    char name[16];
+    NN_ASSERT(c->n_inputs < OP_MAX_INPUTS);
+    bool slice = c->strided && dtype != NN_I32 && rank > 0;
+    for (int i = 0; i < rank; i++) wide[i] = dim[i];
+    if (slice) wide[rank - 1] += 5;
+    snprintf(name, sizeof(name), "in%d", c->n_inputs);
+    nn_tensor *t = nn_input(c->g, name, dtype, rank, wide);
+    c->inputs[c->n_inputs] = t;
+    if (slice) t = nn_slice(c->g, t, rank - 1, 2, 2 + dim[rank - 1]);
+    c->seen[c->n_inputs++] = t;
+    return t;
+}
+
+nn_tensor *op_in_range(op_case *c, float low, float high, int rank, const int64_t *dim)
+{
+    c->low[c->n_inputs] = low;
+    c->high[c->n_inputs] = high;
+    nn_tensor *t = add_input(c, c->dtype, rank, dim);
+    nn_require_grad(t);
+    return t;
+}
+
+nn_tensor *op_in(op_case *c, int rank, const int64_t *dim)
+{
+    return op_in_range(c, -1, 1, rank, dim);
+}
+
+nn_tensor *op_fixed(op_case *c, float low, float high, int rank, const int64_t *dim)
+{
+    c->low[c->n_inputs] = low;
+    c->high[c->n_inputs] = high;
+    c->fixed[c->n_inputs] = true;
+    return add_input(c, c->dtype, rank, dim);
+}
+
+nn_tensor *op_ids(op_case *c, int64_t from, int64_t n, int rank, const int64_t *dim)
+{
+    c->n_ids[c->n_inputs] = n - from;
+    c->ids_from[c->n_inputs] = from;
+    c->fixed[c->n_inputs] = true;
+    return add_input(c, NN_I32, rank, dim);
+}
+
+/* Random data of input k: the same on every backend, whatever the stride (the margin of a slice is
+ * NaN). */
+static void fill_input(const op_case *c, int k, void *data, double nudge, int64_t nudged)
+{
+    const nn_view *wide = &c->inputs[k]->view, *v = &c->seen[k]->view;
+    int64_t n = nn_view_elems(wide), row = wide->rank ? nn_last(wide, 0) : 1,
+            inner = v->rank ? nn_last(v, 0) : 1;
+    int64_t margin = row > inner ? 2 : 0, at = 0;
+    nn_rng rng = nn_rng_make(7, "operand", (uint64_t)k);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t column = i % nn_max(row, 1) - margin;
+        bool inside = column >= 0 && column < inner;
+        if (wide->dtype == NN_I32) {
+            ((int32_t *)data)[i] =
+                (int32_t)(c->ids_from[k] + (int64_t)nn_rng_below(&rng, (uint64_t)c->n_ids[k]));
+            continue;
+        }
+        double x = NAN;
+        if (inside) x = c->low[k] + (c->high[k] - c->low[k]) * (double)nn_rng_uniform(&rng);
+        if (inside && at++ == nudged) x += nudge;
+        if (wide->dtype == NN_F64)
+            ((double *)data)[i] = x;
+        else
+            ((float *)data)[i] = (float)x;
+    }
+}
+
+static nn_status fill_inputs(const op_case *c, nn_plan *plan, int which, double nudge,
+                             int64_t nudged)
+{
+    for (int k = 0; k < c->n_inputs; k++) {
+        void *data = nn_alloc(nn_view_elems(&c->inputs[k]->view), 8);
+        NN_NEED(data);
+        fill_input(c, k, data, k == which ? nudge : 0, nudged);
+        nn_status status = nn_plan_write(plan, c->inputs[k], data);
+        nn_free(data);
+        NN_TRY(status);
+    }
+    return NN_OK;
+}
+
+static nn_status read_one(results *r, nn_plan *plan, const nn_tensor *t)
+{
+    int at = r->n++;
+    if (!t) return NN_OK;
+    int64_t n = nn_view_elems(&t->view);
+    void *raw = nn_alloc(n, 8);
+    NN_NEED(raw);
+    r->values[at] = nn_alloc(n, sizeof(double));
+    NN_NEED(r->values[at]);
+    r->elems[at] = n;
+    nn_status status = nn_plan_read(plan, t, raw);
+    for (int64_t i = 0; i < n; i++)
+        r->values[at][i] = t->view.dtype == NN_F64   ? ((double *)raw)[i]
+                           : t->view.dtype == NN_I32 ? ((int32_t *)raw)[i]
+                                                     : ((float *)raw)[i];
+    nn_free(raw);
+    return status;
+}
+
+static void free_results(results *r)
+{
+    for (int i = 0; i < r->n; i++) nn_free(r->values[i]);
+    *r = (results){ 0 };
+}
+
+typedef struct setup {
+    const op_test *test;
+    op_case c;
+    nn_tensor *y, *loss;
+    nn_plan *plan;
+} setup;
+
+static nn_tensor *weighted_sum(op_case *c, nn_tensor *y)
+{
+    static const int64_t ones[NN_MAX_RANK] = { 1, 1, 1, 1, 1, 1 };
+    nn_tensor *r = op_fixed(c, -1, 1, y->view.rank, y->view.dim);
+    return nn_sum(c->g, nn_mul(c->g, y, r), y->view.rank, ones);
+}
+
+static nn_status open_setup(setup *s, nn_device *device, int skip, bool hostile)
+{
+    NN_TRY(nn_graph_create(&s->c.g));
+    nn_graph_training(s->c.g);
+    s->y = s->test->build(&s->c);
+    NN_TRY(nn_graph_status(s->c.g));
+    int n_out = s->y->node ? s->y->node->n_out : 1;
+    for (int i = 0; i < n_out; i++) nn_keep(s->y->node ? s->y->node->out[i] : s->y);
+    if (!s->test->no_grad) {
+        s->loss = weighted_sum(&s->c, s->y);
+        nn_keep(s->loss);
+        nn_backward(s->c.g, s->loss, 1, false);
+        for (int k = 0; k < s->c.n_inputs; k++)
+            if (nn_grad_of(s->c.seen[k])) nn_keep(nn_grad_of(s->c.seen[k]));
+    }
+    nn_plan_options options = { .hostile = hostile, .skip = skip };
+    return nn_plan_create(s->c.g, device, &options, &s->plan);
+}
+
+static void close_setup(setup *s)
+{
+    nn_plan_destroy(s->plan);
+    nn_graph_destroy(s->c.g);
+}
+
+static nn_status collect(setup *s, results *r)
+{
+    int n_out = s->y->node ? s->y->node->n_out : 1;
+    for (int i = 0; i < n_out; i++)
+        NN_TRY(read_one(r, s->plan, s->y->node ? s->y->node->out[i] : s->y));
+    for (int k = 0; k < s->c.n_inputs; k++)
+        NN_TRY(read_one(r, s->plan, s->c.fixed[k] ? NULL : nn_grad_of(s->c.seen[k])));
+    return NN_OK;
+}
+
+static nn_status run_once(const op_test *t, const int64_t *row, nn_device *device, nn_dtype dtype,
+                          bool strided, int skip, results *r)
+{
+    setup s = { .test = t, .c = { .dtype = dtype, .strided = strided, .a = row } };
+    nn_status status = open_setup(&s, device, skip, true);
+    if (status == NN_OK) status = fill_inputs(&s.c, s.plan, -1, 0, 0);
+    if (status == NN_OK) status = nn_plan_run(s.plan, 1);
+    if (status == NN_OK) status = collect(&s, r);
+    close_setup(&s);
+    return status;
+}
+
+static bool same(const results *truth, const results *got, double tolerance, char *why, size_t size)
+{
+    for (int i = 0; i < truth->n; i++) {
+        double largest = 1e-30;
+        if (truth->elems[i] != got->elems[i]) {
+            snprintf(why, size, "result %d has %lld elements, not %lld", i,
+                     (long long)got->elems[i], (long long)truth->elems[i]);
+            return false;
+        }
+        for (int64_t k = 0; k < truth->elems[i]; k++)
+            if (isfinite(truth->values[i][k])) largest = fmax(largest, fabs(truth->values[i][k]));
+        for (int64_t k = 0; k < truth->elems[i]; k++) {
+            double want = truth->values[i][k], have = got->values[i][k];
+            if (want == have) continue; /* infinities too */
+            if (!(fabs(want - have) <= tolerance * largest)) {
+                snprintf(why, size, "result %d at %lld: %.9g, expected %.9g (allowed %.2g)", i,
+                         (long long)k, have, want, tolerance * largest);
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+typedef struct tally {
+    int passed, failed;
+} tally;
+
+static void report(tally *t, bool ok, const char *op, int row, const char *mode, const char *why)
+{
+    if (ok) {
+        t->passed++;
+        return;
+    }
+    t->failed++;
+    printf("FAILED %s:%d %s: %s\n    again: op_test %s:%d %s\n", op, row, mode, why, op, row,
+           strcmp(mode, "gradient") ? "" : "--grad");
+}
+
+static void conform(tally *t, nn_op_id op, int row, nn_device *ref, nn_device *device)
+{
+    const op_test *test = tests[op];
+    double tolerance = test->tolerance > 0 ? test->tolerance : 1e-5;
+    for (int strided = 0; strided < (test->no_strided ? 1 : 2); strided++) {
+        results truth = { 0 };
+        nn_status status = run_once(test, test->rows[row], ref, NN_F64, strided, 0, &truth);
+        for (int skip = 0; skip < 3; skip++) {
+            results got = { 0 };
+            char why[1024] = "", mode[64];
+            snprintf(mode, sizeof(mode), "%s%s kernel %d", device->backend->name,
+                     strided ? " strided" : "", skip);
+            if (status == NN_OK)
+                status = run_once(test, test->rows[row], device, NN_F32, strided, skip, &got);
+            bool ok = status == NN_OK && same(&truth, &got, tolerance, why, sizeof(why));
+            report(t, ok, nn_op_name(op), row, mode, status == NN_OK ? why : nn_error_message());
+            free_results(&got);
+        }
+        free_results(&truth);
+    }
+}
+
+static nn_status loss_at(setup *s, int which, double nudge, int64_t nudged, double *loss)
+{
+    NN_TRY(fill_inputs(&s->c, s->plan, which, nudge, nudged));
+    NN_TRY(nn_plan_run(s->plan, 1));
+    return nn_plan_read(s->plan, s->loss, loss);
+}
+
+/* Central differences for up to 24 elements of one input. */
+static nn_status check_input(setup *s, int k, const double *gradient, double tolerance, char *why,
+                             size_t size)
+{
+    const double h = 1e-5;
+    int64_t n = nn_view_elems(&s->c.seen[k]->view), step = nn_max(n / 24, 1);
+    double largest = 1e-3;
+    for (int64_t i = 0; i < n; i++) largest = fmax(largest, fabs(gradient[i]));
+    for (int64_t i = 0; i < n; i += step) {
+        double up, down;
+        NN_TRY(loss_at(s, k, h, i, &up));
+        NN_TRY(loss_at(s, k, -h, i, &down));
+        double numeric = (up - down) / (2 * h);
+        if (!(fabs(numeric - gradient[i]) <= tolerance * largest) && !why[0])
+            snprintf(why, size, "input %d at %lld: gradient %.9g, differences give %.9g", k,
+                     (long long)i, gradient[i], numeric);
+    }
+    return NN_OK;
+}
+
+static void differentiate(tally *t, nn_op_id op, int row, nn_device *ref)
+{
+    const op_test *test = tests[op];
+    double tolerance = test->grad_tolerance > 0 ? test->grad_tolerance : 1e-6;
+    setup s = { .test = test, .c = { .dtype = NN_F64, .a = test->rows[row] } };
+    results r = { 0 };
+    char why[256] = "";
+    nn_status status = open_setup(&s, ref, 0, false);
+    if (status == NN_OK) status = fill_inputs(&s.c, s.plan, -1, 0, 0);
+    if (status == NN_OK) status = nn_plan_run(s.plan, 1);
+    if (status == NN_OK) status = collect(&s, &r);
+    int n_out = status == NN_OK ? r.n - s.c.n_inputs : 0;
+    for (int k = 0; k < s.c.n_inputs && status == NN_OK; k++) {
+        if (s.c.fixed[k]) continue;
+        if (!r.values[n_out + k])
+            snprintf(why, sizeof(why), "input %d gets no gradient", k);
+        else
+            status = check_input(&s, k, r.values[n_out + k], tolerance, why, sizeof(why));
+    }
+    report(t, status == NN_OK && !why[0], nn_op_name(op), row, "gradient",
+           status == NN_OK ? why : nn_error_message());
+    free_results(&r);
+    close_setup(&s);
+}
+
+static void run_op(tally *t, nn_op_id op, int only, const char *which, bool grad_only,
+                   nn_device *ref, nn_device *cpu)
+{
+    const op_test *test = tests[op];
+    if (test->covered_by) return;
+    if (!test->n_rows) report(t, false, nn_op_name(op), 0, "test", "has no cases");
+    for (int row = 0; row < test->n_rows; row++) {
+        if (only >= 0 && row != only) continue;
+        if (!grad_only && (!which || !strcmp(which, "ref"))) conform(t, op, row, ref, ref);
+        if (!grad_only && cpu && (!which || !strcmp(which, "cpu"))) conform(t, op, row, ref, cpu);
+        if (!test->no_grad && !which) differentiate(t, op, row, ref);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const char *op = NULL, *which = NULL;
+    bool grad_only = false;
+    int only = -1;
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--grad"))
+            grad_only = true;
+        else if (!strcmp(argv[i], "--device") && i + 1 < argc)
+            which = argv[++i];
+        else
+            op = argv[i];
+    }
+    char name[64] = "";
+    if (op) {
+        snprintf(name, sizeof(name), "%s", op);
+        char *colon = strchr(name, ':');
+        if (colon) {
+            *colon = 0;
+            only = (int)strtol(colon + 1, NULL, 10);
+        }
+    }
+    nn_device *ref = NULL, *cpu = NULL;
+    tally t = { 0 };
+    if (nn_device_open("ref", 1, &ref) != NN_OK) return 1;
+    if (nn_device_open("cpu", 2, &cpu) != NN_OK) cpu = NULL;
+    for (int i = 0; i < NN_OP_COUNT; i++)
+        if (!op || !strcmp(name, nn_op_name((nn_op_id)i)))
+            run_op(&t, (nn_op_id)i, only, which, grad_only, ref, cpu);
+    nn_device_close(cpu);
+    nn_device_close(ref);
+    printf("%d passed, %d failed\n", t.passed, t.failed);
+    return t.failed || !t.passed;
+}
