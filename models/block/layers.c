@@ -1,0 +1,83 @@
+/* Layers: parameters and the op that uses them. */
+#include "models/block/layers.h"
+
+#include <math.h>
+
+static float fan_bound(int64_t fan_in)
+{
+    return 1.0f / sqrtf((float)nn_max(fan_in, 1));
+}
+
+nn_tensor *linear(nn_scope s, nn_tensor *x, int64_t out, int bias)
+{
+    nn_enter(s);
+    int64_t in = nn_last(&x->view, 0);
+    nn_init init = NN_UNIFORM(fan_bound(in));
+    nn_tensor *w = nn_param_at(s, "weight", init, 2, (int64_t[]){ out, in });
+    nn_tensor *b = bias ? nn_param_at(s, "bias", init, 1, (int64_t[]){ out }) : NULL;
+    return nn_linear(s.g, x, w, b);
+}
+
+nn_tensor *conv(nn_scope s, nn_tensor *x, int64_t out, int size, nn_conv how, nn_tensor *shift,
+                nn_tensor *residual)
+{
+    nn_enter(s);
+    int64_t in = nn_last(&x->view, 0);
+    nn_init init = NN_UNIFORM(fan_bound(in * size * size));
+    nn_tensor *w = nn_param_at(s, "weight", init, 4, (int64_t[]){ out, in, size, size });
+    nn_tensor *b = nn_param_at(s, "bias", init, 1, (int64_t[]){ out });
+    return nn_conv2d(s.g, x, w, b, shift, residual, how);
+}
+
+nn_tensor *conv_same(nn_scope s, nn_tensor *x, int64_t out, int size)
+{
+    int pad = size / 2;
+    return conv(s, x, out, size, (nn_conv){ 1, pad, pad, pad, pad }, NULL, NULL);
+}
+
+nn_tensor *layernorm(nn_scope s, nn_tensor *x, double eps)
+{
+    nn_enter(s);
+    int64_t width = nn_last(&x->view, 0);
+    nn_tensor *gamma = nn_param_at(s, "weight", NN_ONES, 1, &width);
+    nn_tensor *beta = nn_param_at(s, "bias", NN_ZEROS, 1, &width);
+    return nn_layernorm(s.g, x, gamma, beta, eps);
+}
+
+static nn_tensor *group(nn_scope s, nn_tensor *x, int groups, double eps, bool silu)
+{
+    nn_enter(s);
+    int64_t channels = nn_last(&x->view, 0);
+    nn_tensor *gamma = nn_param_at(s, "weight", NN_ONES, 1, &channels);
+    nn_tensor *beta = nn_param_at(s, "bias", NN_ZEROS, 1, &channels);
+    return nn_groupnorm(s.g, x, gamma, beta, groups, eps, silu);
+}
+
+nn_tensor *groupnorm(nn_scope s, nn_tensor *x, int groups, double eps)
+{
+    return group(s, x, groups, eps, false);
+}
+
+nn_tensor *groupnorm_silu(nn_scope s, nn_tensor *x, int groups, double eps)
+{
+    return group(s, x, groups, eps, true);
+}
+
+nn_tensor *embedding(nn_scope s, nn_tensor *ids, int64_t rows, int64_t width)
+{
+    nn_enter(s);
+    nn_tensor *table = nn_param_at(s, "weight", NN_NORMAL(0.02f), 2, (int64_t[]){ rows, width });
+    return nn_embedding(s.g, ids, table);
+}
+
+nn_tensor *split_heads(nn_graph *g, nn_tensor *x, int heads)
+{
+    const int64_t *dim = x->view.dim;
+    return nn_reshape(g, x, 4, (int64_t[]){ dim[0], dim[1], heads, dim[2] / heads });
+}
+
+nn_tensor *join_heads(nn_graph *g, nn_tensor *x)
+{
+    const int64_t *dim = x->view.dim;
+    return nn_reshape(g, x, 3, (int64_t[]){ dim[0], dim[1], dim[2] * dim[3] });
+}

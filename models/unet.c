@@ -1,0 +1,97 @@
+/* UNet2DConditionModel: down, middle, up, with every down activation joined to its mirror image on the way up. */
+#include "models/unet.h"
+
+#include "models/block/resnet.h"
+#include "models/block/transformer.h"
+
+enum { MAX_SKIPS = 1 + UNET_MAX_BLOCKS * 5 };
+
+typedef struct walk { /* what every block needs, and the skips that wait for their mirror image */
+    const unet_config *c;
+    nn_tensor *temb, *context;
+    bool recompute;
+    nn_tensor *skip[MAX_SKIPS];
+    int n_skips;
+} walk;
+
+static void push(walk *w, nn_tensor *x)
+{
+    NN_ASSERT(w->n_skips < MAX_SKIPS);
+    w->skip[w->n_skips++] = x;
+}
+
+nn_tensor *unet_time_embedding(nn_scope s, const unet_config *c, nn_tensor *sinusoidal)
+{
+    int64_t width = 4 * c->block_out_channels[0];
+    nn_tensor *h = linear(nn_at(s, "linear_1"), sinusoidal, width, BIAS);
+    h = nn_activation(s.g, h, NN_ACT_SILU);
+    return linear(nn_at(s, "linear_2"), h, width, BIAS); /* [N, 4 C0] */
+}
+
+/* One resnet and, in cross-attention blocks, the transformer behind it. */
+static nn_tensor *layer(walk *w, nn_scope s, nn_tensor *x, int i, int64_t out, int heads)
+{
+    const unet_config *c = w->c;
+    if (w->recompute) nn_checkpoint_begin(s.g);
+    x = resnet_block(nn_at(s, "resnets.%d", i), x, w->temb, out, c->norm_num_groups, c->norm_eps);
+    if (heads)
+        x = spatial_transformer(nn_at(s, "attentions.%d", i), x, w->context, heads, c->norm_num_groups);
+    if (w->recompute) nn_checkpoint_end(s.g);
+    return x;
+}
+
+static nn_tensor *down_block(walk *w, nn_scope s, nn_tensor *x, int b)
+{
+    const unet_config *c = w->c;
+    for (int i = 0; i < c->layers_per_block; i++) {
+        x = layer(w, s, x, i, c->block_out_channels[b], c->down_cross[b] ? c->heads[b] : 0);
+        push(w, x);
+    }
+    if (b == c->n_blocks - 1) return x;
+    x = downsample(nn_at(s, "downsamplers.0"), x, true); /* [N, H/2, W/2, C] */
+    push(w, x);
+    return x;
+}
+
+static nn_tensor *mid_block(walk *w, nn_scope s, nn_tensor *x)
+{
+    const unet_config *c = w->c;
+    int64_t channels = c->block_out_channels[c->n_blocks - 1];
+    x = layer(w, s, x, 0, channels, c->heads[c->n_blocks - 1]);
+    return layer(w, s, x, 1, channels, 0);
+}
+
+/* b counts from the lowest resolution up. */
+static nn_tensor *up_block(walk *w, nn_scope s, nn_tensor *x, int b)
+{
+    const unet_config *c = w->c;
+    int mirror = c->n_blocks - 1 - b;
+    for (int i = 0; i <= c->layers_per_block; i++) {
+        nn_enter(s);
+        nn_tensor *both[] = { x, w->skip[--w->n_skips] };
+        x = nn_concat(s.g, 2, both, -1); /* [N, H, W, C + Cskip] */
+        x = layer(w, s, x, i, c->block_out_channels[mirror], c->up_cross[b] ? c->heads[mirror] : 0);
+    }
+    if (b == c->n_blocks - 1) return x;
+    const nn_view *next = &w->skip[w->n_skips - 1]->view; /* odd sizes: as large as the skip to come */
+    return upsample(nn_at(s, "upsamplers.0"), x, next->dim[1], next->dim[2]);
+}
+
+nn_tensor *unet(nn_scope s, const unet_config *c, nn_tensor *latent, nn_tensor *t, nn_tensor *context,
+                bool recompute)
+{
+    walk w = { .c = c, .context = context, .recompute = recompute };
+    nn_enter(s);
+    nn_tensor *wave = nn_timestep(s.g, t, c->block_out_channels[0]); /* [N, C0] */
+    w.temb = unet_time_embedding(nn_at(s, "time_embedding"), c, wave);
+    w.temb = nn_activation(s.g, w.temb, NN_ACT_SILU); /* every resnet takes it through SiLU */
+
+    nn_tensor *x = conv_same(nn_at(s, "conv_in"), latent, c->block_out_channels[0], 3);
+    push(&w, x);
+    for (int b = 0; b < c->n_blocks; b++) x = down_block(&w, nn_at(s, "down_blocks.%d", b), x, b);
+    x = mid_block(&w, nn_at(s, "mid_block"), x);
+    for (int b = 0; b < c->n_blocks; b++) x = up_block(&w, nn_at(s, "up_blocks.%d", b), x, b);
+
+    x = groupnorm_silu(nn_at(s, "conv_norm_out"), x, c->norm_num_groups, c->norm_eps);
+    return conv_same(nn_at(s, "conv_out"), x, c->out_channels, 3); /* [N, H, W, out] */
+}
