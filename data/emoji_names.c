@@ -37,18 +37,19 @@ static nn_status next(cursor *c, const char *path, annotation *a)
     const char *tag = find(c->at, c->end, open);
     *a = (annotation){ 0 };
     if (!tag) return NN_OK;
-    a->cp = tag + sizeof open - 1;
-    const char *quote = memchr(a->cp, '"', (size_t)(c->end - a->cp));
+    const char *cp = tag + sizeof open - 1;
+    const char *quote = memchr(cp, '"', (size_t)(c->end - cp));
     const char *body = quote ? memchr(quote, '>', (size_t)(c->end - quote)) : NULL;
     const char *stop = body ? find(body, c->end, close) : NULL;
     if (!stop) return nn_fail(NN_FORMAT, "%s: an <annotation> element is cut off", path);
-    a->cp_bytes = quote - a->cp;
-    a->is_name = find(quote, body, "type=\"tts\"") != NULL;
-    a->text = body + 1;
-    a->text_bytes = stop - a->text;
-    if (a->text_bytes > MOST_TEXT)
+    if (stop - body > MOST_TEXT)
         return nn_fail(NN_FORMAT, "%s: an annotation of %lld bytes, expected at most %d", path,
-                       (long long)a->text_bytes, MOST_TEXT);
+                       (long long)(stop - body), MOST_TEXT);
+    *a = (annotation){ .cp = cp,
+                       .cp_bytes = quote - cp,
+                       .text = body + 1,
+                       .text_bytes = stop - body - 1,
+                       .is_name = find(quote, body, "type=\"tts\"") != NULL };
     c->at = stop + sizeof close - 1;
     return NN_OK;
 }
@@ -111,6 +112,14 @@ static int index_of(const annotation *a, const uint32_t *codes, int n)
     return -1;
 }
 
+static nn_status keep(nn_arena *arena, const annotation *a, nn_emoji_name *name)
+{
+    if (!a->is_name) return split_keywords(arena, a, name);
+    name->name = copy_text(arena, a->text, a->text_bytes);
+    NN_NEED(name->name);
+    return NN_OK;
+}
+
 nn_status nn_emoji_names_parse(const char *xml, int64_t length, const char *path,
                                const uint32_t *codes, int n, nn_arena *arena, nn_emoji_name *names)
 {
@@ -121,13 +130,7 @@ nn_status nn_emoji_names_parse(const char *xml, int64_t length, const char *path
         NN_TRY(next(&c, path, &a));
         if (!a.cp) break;
         int i = index_of(&a, codes, n);
-        if (i < 0) continue;
-        if (!a.is_name) {
-            NN_TRY(split_keywords(arena, &a, &names[i]));
-            continue;
-        }
-        names[i].name = copy_text(arena, a.text, a.text_bytes);
-        NN_NEED(names[i].name);
+        if (i >= 0) NN_TRY(keep(arena, &a, &names[i]));
     }
     for (int i = 0; i < n; i++)
         if (!names[i].name || !names[i].n_keywords)

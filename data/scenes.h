@@ -5,15 +5,15 @@
  *
  *     alone      one kind of object, 1 to 4 of it       "three cats on gray"
  *     related    two objects and how they lie           "a dog above a car on a pink background"
- *     counted    two kinds with their counts            "two dogs and a tree with a blue
- * background"
+ *     counted    two kinds with their counts            "two dogs and a tree on a blue background"
  *
  * Captions come in the styles that RECAP needs: short and long as a person would write, object
  * lists for the captioner's pre-training, and alt-text as bad as on the web.
  *
  * Held-out compositions. With o, a, b indices of objects and c a count, a training scene never
  * contains exactly c of object o where (5o + 3c) % 8 == 0, nor the ordered pair (a, b) of its
- * first and second kind where (7a + 3b) % 5 == 0. */
+ * first and second kind where (7a + 3b) % 5 == 0. That is a = b modulo 5, so the pair turned round
+ * is held out with it and "b right of a" cannot betray "a left of b". */
 #ifndef DATA_SCENES_H
 #define DATA_SCENES_H
 
@@ -124,7 +124,7 @@ const char *nn_scene_layout_name(nn_scene_layout layout);
 nn_status nn_scene_layout_from_name(const char *name, nn_scene_layout *layout) NN_CHECKED;
 
 /* Ground truth as one line of JSON, and back. The reader accepts what the writer makes and rejects
- * everything that is not a possible scene (NN_FORMAT). */
+ * everything that is not a possible scene (NN_FORMAT), such as an index beyond 2^63 - 1. */
 nn_status nn_scene_write_json(const nn_scene *scene, nn_text *out) NN_CHECKED;
 nn_status nn_scene_read_json(const char *json, int64_t length, nn_scene *scene) NN_CHECKED;
 

@@ -119,7 +119,7 @@ static nn_status check_kind(const nn_scene *s)
     return NN_OK;
 }
 
-static nn_status read_head(const json_t *root, nn_scene *s)
+static nn_status read_origin(const json_t *root, nn_scene *s)
 {
     const char *seed = json_string_value(json_object_get(root, "seed"));
     char *end = NULL;
@@ -128,8 +128,14 @@ static nn_status read_head(const json_t *root, nn_scene *s)
     if (!end || *end || errno)
         return nn_fail(NN_FORMAT, "scene: \"seed\" is not a string of decimal digits");
     int64_t index = 0;
-    int kind = 0, relation = 0;
     NN_TRY(read_int(root, "index", 0, INT64_MAX, &index));
+    s->index = (uint64_t)index;
+    return NN_OK;
+}
+
+static nn_status read_head(const json_t *root, nn_scene *s)
+{
+    int kind = 0, relation = 0;
     NN_TRY(read_small(root, "size", 32, MOST_SIZE, &s->size));
     NN_TRY(read_name(root, "kind", kind_name, NN_SCENE_KINDS, &kind));
     NN_TRY(read_name(root, "relation", relation_name, NN_SCENE_RELATIONS, &relation));
@@ -138,7 +144,6 @@ static nn_status read_head(const json_t *root, nn_scene *s)
     NN_TRY(read_small(root, "sprite_middle", 1, s->size, &s->sprite_middle));
     const json_t *sized = json_object_get(root, "sized");
     if (!json_is_boolean(sized)) return nn_fail(NN_FORMAT, "scene: \"sized\" is not a boolean");
-    s->index = (uint64_t)index;
     s->sized = json_is_true(sized);
     s->facts.kind = (nn_scene_kind)kind;
     s->facts.relation = (nn_scene_relation)relation;
@@ -148,6 +153,7 @@ static nn_status read_head(const json_t *root, nn_scene *s)
 static nn_status read_root(const json_t *root, nn_scene *s)
 {
     *s = (nn_scene){ 0 };
+    NN_TRY(read_origin(root, s));
     NN_TRY(read_head(root, s));
     const json_t *objects = json_object_get(root, "objects");
     size_t n = json_array_size(objects);

@@ -141,7 +141,7 @@ nn_status nn_scene_render(const nn_scenes *scenes, const nn_scene *scene, uint8_
     for (int i = 0; i < scene->n_items; i++) sprite[i] = sprite_of(scenes, &scene->item[i]);
     nn_rng rng = nn_rng_make(scene->seed, "scene-noise", scene->index);
     float row[3 * MOST_SIZE];
-    for (int y = 0; y < scene->size; y++, rgb += 3 * scene->size) {
+    for (int y = 0; y < scene->size; y++, rgb += (ptrdiff_t)3 * scene->size) {
         fill_row(row, scene->size, y, scene_backgrounds[scene->facts.background].rgb);
         for (int i = 0; i < scene->n_items; i++) blend_row(row, &scene->item[i], y, sprite[i]);
         store_row(row, 3 * scene->size, &rng, rgb);

@@ -8,12 +8,11 @@
 #include <string.h>
 
 #include "data/scenes.h"
-#include "engine/base/alloc.h"
 #include "engine/base/rng.h"
 
 #define OK(expr) assert_int_equal((expr), NN_OK)
 
-enum { SEED = 7, MANY = 20000, SIZE = 64, BYTES = 3 * SIZE * SIZE };
+enum { SEED = 7, MANY = 20000, SIZE = 64 };
 
 static nn_scene_config full(nn_scene_layout layout)
 {
@@ -104,6 +103,9 @@ static void test_training_never_sees_held_out(void **state)
     (void)state;
     check_split(16);
     check_split(8);
+    for (int a = 0; a < NN_SCENE_OBJECTS; a++)
+        for (int b = 0; b < NN_SCENE_OBJECTS; b++)
+            assert_int_equal(nn_scene_pair_held_out(a, b), nn_scene_pair_held_out(b, a));
 }
 
 static void test_kinds_have_their_shares(void **state)
@@ -160,6 +162,23 @@ static void test_layouts(void **state)
         }
         static const uint64_t all[NN_SCENE_LAYOUTS] = { 0xf, 0xffff, 0, 0 };
         assert_true(cells == all[layout]);
+    }
+}
+
+static void test_largest_sprites_find_room(void **state)
+{
+    (void)state;
+    static const int most[NN_SCENE_LAYOUTS] = { 32, 16, 16, 21 };
+    for (int layout = 0; layout < NN_SCENE_LAYOUTS; layout++) {
+        nn_scene_config c = full((nn_scene_layout)layout);
+        c.sprite_least = c.sprite_most = most[layout];
+        for (int i = 0; i < 2000; i++) {
+            nn_scene s = make(&c, NN_SCENE_TRAIN, (uint64_t)i);
+            check_boxes(&s);
+        }
+        c.sprite_most++;
+        nn_scene s;
+        assert_int_equal(nn_scene_make(&c, NN_SCENE_ANY, 0, 0, &s), NN_ARGUMENT);
     }
 }
 
@@ -460,6 +479,7 @@ int main(void)
         cmocka_unit_test(test_training_never_sees_held_out),
         cmocka_unit_test(test_kinds_have_their_shares),
         cmocka_unit_test(test_layouts),
+        cmocka_unit_test(test_largest_sprites_find_room),
         cmocka_unit_test(test_aligned_relations_lie_on_one_axis),
         cmocka_unit_test(test_short_captions_by_hand),
         cmocka_unit_test(test_captions_read_back),

@@ -13,7 +13,6 @@
 #include "data/emoji.h"
 #include "data/scenes.h"
 #include "engine/base/alloc.h"
-#include "engine/base/file.h"
 #include "engine/base/rng.h"
 
 #define OK(expr) assert_int_equal((expr), NN_OK)
