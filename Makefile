@@ -19,7 +19,7 @@ LDFLAGS := -pthread $(if $(SAN),-fsanitize=$(SAN))
 PKGS    := libarchive jansson libpcre2-8 libutf8proc libpng libjpeg libwebp freetype2
 LDLIBS  := -lm
 ifeq ($(CPU),1)
-CFLAGS  += -DNN_CPU -DNN_OPENMP
+CFLAGS  += -DNN_CPU -DNN_OPENMP $(shell pkg-config --cflags freetype2 2>/dev/null)
 LDLIBS  := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lwebpdemux -ldnnl -l:libgomp.so.1 -lm
 endif
 
