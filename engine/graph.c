@@ -116,9 +116,9 @@ static nn_status add_outputs(nn_graph *g, nn_node *n, const nn_op *op, const nn_
         t->node = n;
         t->slot = i;
         t->needs_grad = needs_grad && op->grad;
-        if (op->is_view) {
+        if (op->is_view || op->aliases) {
             t->root = n->in[0]->root;
-            t->offset = n->in[0]->offset + view_offset(n, i);
+            t->offset = n->in[0]->offset + (op->is_view ? view_offset(n, i) : 0);
         }
         n->out[i] = t;
     }

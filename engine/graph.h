@@ -87,6 +87,7 @@ typedef struct nn_op {
     int n_out;
     unsigned inplace; /* bit i: out[0] may take the storage of in[i] */
     bool is_view;     /* out[*] lie in the storage of in[0] */
+    bool aliases;     /* out[0] is in[0], after the node wrote into it */
     bool mutates;     /* writes into its inputs; kept even if nobody reads its outputs */
     bool random;      /* uses nn_call.seed */
 } nn_op;

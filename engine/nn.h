@@ -179,6 +179,11 @@ nn_tensor *nn_dropout(nn_graph *g, nn_tensor *x, double p);
  * the run. */
 nn_tensor *nn_embedding(nn_graph *g, nn_tensor *ids, nn_tensor *table);
 
+/* Write rows [B, T, ...] into cache [B, L, ...] (memory outside the graph) at row `at` (i32 [1]) of
+ * dim 1. Returns the cache as it is afterwards. No gradient. Rows beyond L are an error of the run.
+ */
+nn_tensor *nn_cache_write(nn_graph *g, nn_tensor *cache, nn_tensor *rows, nn_tensor *at);
+
 /* Sinusoidal embedding of t [N] (f32) -> [N, dim]: cosines first, then sines. Source: diffusers
  * get_timestep_embedding with flip_sin_to_cos, freq_shift 0. */
 nn_tensor *nn_timestep(nn_graph *g, nn_tensor *t, int64_t dim);

@@ -1,4 +1,5 @@
-/* UNet2DConditionModel: down, middle, up, with every down activation joined to its mirror image on the way up. */
+/* UNet2DConditionModel: down, middle, up, with every down activation joined to its mirror image on
+ * the way up. */
 #include "models/unet.h"
 
 #include "models/block/resnet.h"
@@ -35,7 +36,8 @@ static nn_tensor *layer(walk *w, nn_scope s, nn_tensor *x, int i, int64_t out, i
     if (w->recompute) nn_checkpoint_begin(s.g);
     x = resnet_block(nn_at(s, "resnets.%d", i), x, w->temb, out, c->norm_num_groups, c->norm_eps);
     if (heads)
-        x = spatial_transformer(nn_at(s, "attentions.%d", i), x, w->context, heads, c->norm_num_groups);
+        x = spatial_transformer(nn_at(s, "attentions.%d", i), x, w->context, heads,
+                                c->norm_num_groups);
     if (w->recompute) nn_checkpoint_end(s.g);
     return x;
 }
@@ -73,12 +75,13 @@ static nn_tensor *up_block(walk *w, nn_scope s, nn_tensor *x, int b)
         x = layer(w, s, x, i, c->block_out_channels[mirror], c->up_cross[b] ? c->heads[mirror] : 0);
     }
     if (b == c->n_blocks - 1) return x;
-    const nn_view *next = &w->skip[w->n_skips - 1]->view; /* odd sizes: as large as the skip to come */
+    const nn_view *next =
+        &w->skip[w->n_skips - 1]->view; /* odd sizes: as large as the skip to come */
     return upsample(nn_at(s, "upsamplers.0"), x, next->dim[1], next->dim[2]);
 }
 
-nn_tensor *unet(nn_scope s, const unet_config *c, nn_tensor *latent, nn_tensor *t, nn_tensor *context,
-                bool recompute)
+nn_tensor *unet(nn_scope s, const unet_config *c, nn_tensor *latent, nn_tensor *t,
+                nn_tensor *context, bool recompute)
 {
     walk w = { .c = c, .context = context, .recompute = recompute };
     nn_enter(s);

@@ -21,10 +21,11 @@ typedef struct unet_config {
 nn_status unet_config_parse(const nn_json *json, unet_config *out) NN_CHECKED;
 unet_config unet_config_sd14(void);
 
-/* Predicted noise (or velocity): latent [N, H, W, in], t [N] (f32, may be fractional), context [N, S, D] ->
- * [N, H, W, out]. Any H and W. recompute: activations of each block are computed again in backward. */
-nn_tensor *unet(nn_scope s, const unet_config *c, nn_tensor *latent, nn_tensor *t, nn_tensor *context,
-                bool recompute);
+/* Predicted noise (or velocity): latent [N, H, W, in], t [N] (f32, may be fractional), context [N,
+ * S, D] -> [N, H, W, out]. Any H and W. recompute: activations of each block are computed again in
+ * backward. */
+nn_tensor *unet(nn_scope s, const unet_config *c, nn_tensor *latent, nn_tensor *t,
+                nn_tensor *context, bool recompute);
 
 /* The two parts of the time embedding, for tests: sinusoidal [N, C0] -> [N, 4 C0]. */
 nn_tensor *unet_time_embedding(nn_scope s, const unet_config *c, nn_tensor *sinusoidal);

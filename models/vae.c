@@ -1,4 +1,5 @@
-/* AutoencoderKL: residual blocks without time, one attention head in the middle, all group norms with eps 1e-6. */
+/* AutoencoderKL: residual blocks without time, one attention head in the middle, all group norms
+ * with eps 1e-6. */
 #include "models/vae.h"
 
 #include "models/block/attention.h"
@@ -28,12 +29,13 @@ nn_status vae_config_parse(const nn_json *json, vae_config *out)
     NN_TRY(nn_json_int(json, "norm_num_groups", &c.norm_num_groups));
     NN_TRY(nn_json_double(json, "scaling_factor", &c.scaling_factor));
     if (nn_json_has(json, "block_out_channels"))
-        NN_TRY(nn_json_ints(json, "block_out_channels", VAE_MAX_BLOCKS, c.block_out_channels, &c.n_blocks));
+        NN_TRY(nn_json_ints(json, "block_out_channels", VAE_MAX_BLOCKS, c.block_out_channels,
+                            &c.n_blocks));
     for (int i = 0; i < c.n_blocks; i++)
         if (c.norm_num_groups < 1 || c.block_out_channels[i] < 1 ||
             c.block_out_channels[i] % c.norm_num_groups)
-            return nn_fail(NN_FORMAT, "%s: %lld channels in block %d cannot be cut into %d groups", json->file,
-                           (long long)c.block_out_channels[i], i, c.norm_num_groups);
+            return nn_fail(NN_FORMAT, "%s: %lld channels in block %d cannot be cut into %d groups",
+                           json->file, (long long)c.block_out_channels[i], i, c.norm_num_groups);
     *out = c;
     return NN_OK;
 }
@@ -53,7 +55,8 @@ static nn_tensor *attend(nn_scope s, const vae_config *c, nn_tensor *x)
 {
     nn_view v = x->view;
     nn_tensor *h = groupnorm(nn_at(s, "group_norm"), x, c->norm_num_groups, eps);
-    h = nn_reshape(s.g, h, 3, (int64_t[]){ v.dim[0], v.dim[1] * v.dim[2], v.dim[3] }); /* [N, HW, C] */
+    h = nn_reshape(s.g, h, 3,
+                   (int64_t[]){ v.dim[0], v.dim[1] * v.dim[2], v.dim[3] }); /* [N, HW, C] */
     h = cross_attention(s, h, h, 1, BIAS);
     return nn_add(s.g, x, nn_reshape(s.g, h, 4, v.dim));
 }
@@ -69,12 +72,14 @@ static nn_tensor *middle(nn_scope s, const vae_config *c, nn_tensor *x)
 nn_tensor *vae_encode(nn_scope s, const vae_config *c, nn_tensor *image)
 {
     nn_scope e = nn_at(s, "encoder");
-    nn_tensor *x = conv_same(nn_at(e, "conv_in"), image, c->block_out_channels[0], 3); /* [N, H, W, C0] */
+    nn_tensor *x =
+        conv_same(nn_at(e, "conv_in"), image, c->block_out_channels[0], 3); /* [N, H, W, C0] */
     for (int b = 0; b < c->n_blocks; b++) {
         nn_scope block = nn_at(e, "down_blocks.%d", b);
         for (int i = 0; i < c->layers_per_block; i++)
             x = resnet(nn_at(block, "resnets.%d", i), c, x, c->block_out_channels[b]);
-        if (b < c->n_blocks - 1) x = downsample(nn_at(block, "downsamplers.0"), x, false); /* half */
+        if (b < c->n_blocks - 1)
+            x = downsample(nn_at(block, "downsamplers.0"), x, false); /* half */
     }
     x = middle(nn_at(e, "mid_block"), c, x);
     x = groupnorm_silu(nn_at(e, "conv_norm_out"), x, c->norm_num_groups, eps);

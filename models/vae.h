@@ -18,7 +18,8 @@ typedef struct vae_config {
 nn_status vae_config_parse(const nn_json *json, vae_config *out) NN_CHECKED;
 vae_config vae_config_sd14(void);
 
-/* image [N, H, W, 3] in [-1, 1] -> moments [N, H/f, W/f, 2 L]: means, then log-variances; quant_conv included. */
+/* image [N, H, W, 3] in [-1, 1] -> moments [N, H/f, W/f, 2 L]: means, then log-variances;
+ * quant_conv included. */
 nn_tensor *vae_encode(nn_scope s, const vae_config *c, nn_tensor *image);
 
 /* latent [N, h, w, L] (not scaled) -> image [N, f h, f w, 3]; post_quant_conv included. */

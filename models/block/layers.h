@@ -1,6 +1,7 @@
 /* Layers: an op with its parameters, named after the place in the name tree.
  *
- * Initial values are torch's defaults for the same module, so that training from scratch starts where users expect. */
+ * Initial values are torch's defaults for the same module, so that training from scratch starts
+ * where users expect. */
 #ifndef MODELS_BLOCK_LAYERS_H
 #define MODELS_BLOCK_LAYERS_H
 
@@ -11,8 +12,8 @@ enum { NO_BIAS = 0, BIAS = 1 };
 /* x [..., I] -> [..., out]. Parameters s.weight [out, I], s.bias [out]. */
 nn_tensor *linear(nn_scope s, nn_tensor *x, int64_t out, int bias);
 
-/* x [N, H, W, I] -> [N, Ho, Wo, out]. Parameters s.weight [out, I, size, size], s.bias [out]. shift, residual: see
- * nn_conv2d; NULL = none. */
+/* x [N, H, W, I] -> [N, Ho, Wo, out]. Parameters s.weight [out, I, size, size], s.bias [out].
+ * shift, residual: see nn_conv2d; NULL = none. */
 nn_tensor *conv(nn_scope s, nn_tensor *x, int64_t out, int size, nn_conv how, nn_tensor *shift,
                 nn_tensor *residual);
 

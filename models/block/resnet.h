@@ -6,9 +6,11 @@
 
 /* x [N, H, W, C], temb [N, E] (already through SiLU) or NULL -> [N, H, W, out].
  * Source: diffusers ResnetBlock2D. */
-nn_tensor *resnet_block(nn_scope s, nn_tensor *x, nn_tensor *temb, int64_t out, int groups, double eps);
+nn_tensor *resnet_block(nn_scope s, nn_tensor *x, nn_tensor *temb, int64_t out, int groups,
+                        double eps);
 
-/* Convolution with stride 2: symmetric padding (UNet), or one row and column of zeros right and below (VAE). */
+/* Convolution with stride 2: symmetric padding (UNet), or one row and column of zeros right and
+ * below (VAE). */
 nn_tensor *downsample(nn_scope s, nn_tensor *x, bool symmetric);
 
 /* Nearest neighbour to height x width, then a 3x3 convolution. */

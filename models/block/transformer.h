@@ -8,8 +8,8 @@
  * x [B, T, C], context [B, S, D] -> [B, T, C]. Source: diffusers BasicTransformerBlock. */
 nn_tensor *transformer_block(nn_scope s, nn_tensor *x, nn_tensor *context, int heads);
 
-/* The block on an image: x [N, H, W, C] -> [N, H, W, C], with group norm, projections in and out and a residual.
- * Source: diffusers Transformer2DModel (1x1-convolution projections). */
+/* The block on an image: x [N, H, W, C] -> [N, H, W, C], with group norm, projections in and out
+ * and a residual. Source: diffusers Transformer2DModel (1x1-convolution projections). */
 nn_tensor *spatial_transformer(nn_scope s, nn_tensor *x, nn_tensor *context, int heads, int groups);
 
 #endif
