@@ -43,7 +43,7 @@ ISAS        := avx512 avx2 portable
 
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 isa_obj := $(foreach i,$(ISAS),$(patsubst kernels/cpu/%.c,$(BUILD)/kernels/cpu/$(i)/%.o,$(isa_src)))
-libs := $(foreach l,models data engine kernels base,$(BUILD)/lib$(l).a)
+libs := $(foreach l,models engine data kernels base,$(BUILD)/lib$(l).a)
 programs := $(patsubst tools/%.c,$(BIN)/%,$(tools_src))
 unit_tests := $(patsubst tests/%.c,$(BUILD)/tests/%,$(unit_src))
 op_test := $(if $(optest_src),$(BUILD)/tests/op_test)
