@@ -150,7 +150,7 @@ static json_t *info_json(const nn_caption_info *info)
     for (unsigned bit = 1; bit <= info->flags; bit <<= 1)
         if (info->flags & bit) json_array_append_new(flags, json_string(nn_caption_flag_name(bit)));
     return json_pack("{s:I, s:f, s:s, s:o}", "tokens", (json_int_t)info->tokens, "logprob",
-                     info->logprob, "model", info->model, "flags", flags);
+                     info->logprob, "model", info->model ? info->model : "", "flags", flags);
 }
 
 nn_status nn_captions_set(nn_captions *c, const char *column, const char *text,
