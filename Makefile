@@ -29,7 +29,7 @@ data_src    := $(if $(filter 1,$(CPU)),$(wildcard data/*.c data/*/*.c))
 kernels_src := $(wildcard kernels/*.c kernels/ref/*.c kernels/null/*.c $(if $(filter 1,$(CPU)),kernels/cpu/onednn/*.c))
 engine_src  := $(wildcard engine/*.c engine/ops/*.c engine/dist/*.c)
 models_src  := $(wildcard models/*.c models/block/*.c)
-cli_src     := $(filter-out $(wildcard tools/recap-*.c),$(wildcard tools/*.c))
+cli_src     := $(if $(filter 1,$(CPU)),$(filter-out $(wildcard tools/recap-*.c),$(wildcard tools/*.c)))
 tools_src   := $(wildcard tools/recap-*.c)
 unit_src    := $(wildcard tests/unit/*.c tests/model/*.c tests/torture/*.c)
 optest_src  := $(wildcard tests/ops/*.c)
@@ -43,7 +43,7 @@ ISAS        := avx512 avx2 portable
 
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 isa_obj := $(foreach i,$(ISAS),$(patsubst kernels/cpu/%.c,$(BUILD)/kernels/cpu/$(i)/%.o,$(isa_src)))
-libs := $(foreach l,models engine data kernels base,$(BUILD)/lib$(l).a)
+libs := $(foreach l,cli models engine data kernels base,$(BUILD)/lib$(l).a)
 programs := $(patsubst tools/%.c,$(BIN)/%,$(tools_src))
 unit_tests := $(patsubst tests/%.c,$(BUILD)/tests/%,$(unit_src))
 op_test := $(if $(optest_src),$(BUILD)/tests/op_test)
@@ -92,8 +92,9 @@ $(eval $(call lib_rule,data,$(call obj,$(data_src))))
 $(eval $(call lib_rule,kernels,$(call obj,$(kernels_src)) $(isa_obj)))
 $(eval $(call lib_rule,engine,$(call obj,$(engine_src))))
 $(eval $(call lib_rule,models,$(call obj,$(models_src))))
+$(eval $(call lib_rule,cli,$(call obj,$(cli_src))))
 
-$(BIN)/%: $(BUILD)/tools/%.o $(call obj,$(cli_src)) $(libs)
+$(BIN)/%: $(BUILD)/tools/%.o $(libs)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
