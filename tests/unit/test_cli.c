@@ -44,7 +44,9 @@ static nn_status run(const nn_cli *cli)
         if (!nn_cli_interrupted()) return nn_fail(NN_DEVICE, "the signal was lost");
         if (fast) raise(SIGINT);
     }
-    printf("ran\n");
+    printf("steps=%lld rate=%g output=%s device=%d shuffle=%d n=%d first=%s\nran\n",
+           (long long)steps, rate, output ? output : "-", device, shuffle, n_arguments,
+           first_argument);
     return outcome == NN_OK ? NN_OK : nn_fail(outcome, "it went wrong");
 }
 
@@ -97,9 +99,6 @@ static void call_in_child(const char *line, nn_text *out, int *code)
         dup2(ends[1], 2);
         close(ends[0]);
         int result = nn_cli_main(&program, argc, argv);
-        printf("steps=%lld rate=%g output=%s device=%d shuffle=%d n=%d first=%s\n",
-               (long long)steps, rate, output ? output : "-", device, shuffle, n_arguments,
-               first_argument);
         fflush(stdout);
         _exit(result);
     }

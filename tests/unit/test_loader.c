@@ -215,7 +215,9 @@ static void errors_reach_the_caller(void **state)
         nn_loader_item item;
         nn_loader *l = NULL;
         context c = { .broken_below = SAMPLES, .status = NN_FORMAT };
-        nn_loader_config config = { .slot_bytes = sizeof(slot), .decode = decode, .ctx = &c };
+        nn_loader_config config = {
+            .slot_bytes = sizeof(slot), .decode = decode, .release = release, .ctx = &c
+        };
         config.keep = keep;
         nn_status status = nn_loader_open(shards, &config, 0, 0, &report, &l);
         if (status == NN_OK) status = nn_loader_next(l, &item);
