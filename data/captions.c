@@ -20,7 +20,8 @@ static json_t *columns_of(const nn_captions *c)
 
 static nn_status no_memory(void)
 {
-    return nn_fail(NN_MEMORY, "out of memory for captions");
+    (void)nn_fail(NN_MEMORY, "out of memory for captions");
+    return NN_MEMORY;
 }
 
 /* Takes over root; NULL is one that memory was short for. */

@@ -263,13 +263,13 @@ static void print_stats(stats *st)
     printf("samples %lld, mean image %.1f kB, sides %lld to %lld pixels\n\n", (long long)st->n,
            st->n ? 1e-3 * (double)st->bytes / (double)st->n : 0, (long long)st->least_side,
            (long long)st->most_side);
-    printf("%-10s %8s %9s %6s %5s   share of captions with so many words\n%-41s", "column",
+    printf("%-10s %8s %9s %6s %5s   share of captions with so many words\n%-44s", "column",
            "captions", "distinct", "words", "most", "");
     for (int b = 0; b < BANDS; b++) {
         char band[16];
         snprintf(band, sizeof(band), b < BANDS - 1 ? "<=%d" : ">%d",
                  band_ends[nn_min(b, BANDS - 2)]);
-        printf("%6s", band);
+        printf("%7s", band);
     }
     printf("\n");
     for (int i = 0; i < st->n_columns; i++) {
@@ -277,7 +277,7 @@ static void print_stats(stats *st)
         printf("%-10s %8lld %8.1f%% %6.1f %5lld  ", c->name, (long long)c->n,
                100 * distinct_share(c), (double)c->words / (double)c->n, (long long)c->most_words);
         for (int b = 0; b < BANDS; b++)
-            printf("%5.1f%%", 100.0 * (double)c->band[b] / (double)c->n);
+            printf("%6.1f%%", 100.0 * (double)c->band[b] / (double)c->n);
         printf("\n");
     }
 }
