@@ -68,7 +68,7 @@ static bool same(const uint64_t *a, const uint64_t *b, int n)
 static int copies(const uint64_t *w, int n, int period)
 {
     int found = 1;
-    while ((found + 1) * period <= n && same(w, w + found * period, period)) found++;
+    while ((found + 1) * period <= n && same(w, &w[found * period], period)) found++;
     return found;
 }
 

@@ -20,17 +20,18 @@ static json_t *columns_of(const nn_captions *c)
 
 static nn_status no_memory(void)
 {
-    return nn_fail(NN_MEMORY, "out of memory for captions");
+    (void)nn_fail(NN_MEMORY, "out of memory for captions");
+    return NN_MEMORY;
 }
 
-/* Takes over root. */
+/* Takes over root; NULL is one that memory was short for. */
 static nn_status wrap(json_t *root, nn_captions **out)
 {
+    if (!root) return no_memory();
     nn_captions *c = nn_alloc(1, sizeof(*c));
-    if (!c || !root) {
-        nn_free(c);
+    if (!c) {
         json_decref(root);
-        return c ? no_memory() : NN_MEMORY;
+        return NN_MEMORY;
     }
     c->root = root;
     *out = c;
@@ -98,7 +99,7 @@ nn_status nn_captions_parse(const nn_sample *s, nn_captions **out)
         }
     } else
         root = json_object();
-    nn_captions *c;
+    nn_captions *c = NULL;
     NN_TRY(wrap(root, &c));
     nn_status status = complete(c, s);
     if (status != NN_OK) {

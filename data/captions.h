@@ -25,7 +25,7 @@ void nn_captions_free(nn_captions *captions);
 /* Borrowed text of a column; NULL where it is missing or empty. */
 const char *nn_captions_get(const nn_captions *captions, const char *column);
 
-/* Calls visit for each column, in order of names. */
+/* Calls visit for each column with text, in order of names; at most 64. */
 typedef void nn_captions_visit(void *ctx, const char *column, const char *text);
 void nn_captions_each(const nn_captions *captions, nn_captions_visit *visit, void *ctx);
 

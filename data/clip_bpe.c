@@ -182,12 +182,12 @@ nn_status nn_clip_bpe_encode_padded(const nn_clip_bpe *bpe, const char *text, in
 }
 
 /* The byte of a symbol, or -1. */
-static int byte_of(int32_t symbol)
+static int byte_of(int32_t code)
 {
-    if (symbol < 0x100) return symbol;
-    if (symbol <= 0x120) return symbol - 0x100;
-    if (symbol <= 0x142) return symbol - 0x121 + 127;
-    return symbol == 0x143 ? 173 : -1;
+    if (code < 0x100) return code;
+    if (code <= 0x120) return code - 0x100;
+    if (code <= 0x142) return code - 0x121 + 127;
+    return code == 0x143 ? 173 : -1;
 }
 
 static nn_status decode_token(const char *token, nn_text *bytes)
@@ -196,9 +196,9 @@ static nn_status decode_token(const char *token, nn_text *bytes)
     bool last = nn_ends_with(token, "</w>");
     if (last) n -= 4;
     for (int64_t i = 0; i < n;) {
-        uint32_t symbol;
-        int length = nn_utf8_decode(token + i, n - i, &symbol);
-        int byte = length ? byte_of((int32_t)symbol) : -1;
+        uint32_t code;
+        int length = nn_utf8_decode(token + i, n - i, &code);
+        int byte = length ? byte_of((int32_t)code) : -1;
         char c = (char)byte;
         i += length ? length : 1;
         if (byte >= 0) NN_TRY(nn_text_add_bytes(bytes, &c, 1));

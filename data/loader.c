@@ -194,7 +194,7 @@ static nn_status open_loader(nn_loader *l, int64_t epoch, int64_t position)
 {
     nn_loader_config *c = &l->config;
     if (!c->threads) c->threads = 2;
-    if (!c->queue) c->queue = 4 * c->threads;
+    if (!c->queue) c->queue = 4 * (int64_t)c->threads;
     if (!c->n_ranks) c->n_ranks = 1;
     NN_TRY(check_config(l, epoch, position));
     l->start = epoch * l->n + position;

@@ -236,8 +236,8 @@ static nn_status drop_duplicates(scan *s, int64_t first)
 {
     nn_shards *set = s->set;
     int64_t n = set->n - first;
-    nn_sample *samples = set->samples + first;
     if (n < 2) return NN_OK;
+    nn_sample *samples = set->samples + first;
     nn_sample **sorted = nn_alloc(n, sizeof(nn_sample *));
     NN_NEED(sorted);
     for (int64_t i = 0; i < n; i++) sorted[i] = samples + i;

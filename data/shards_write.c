@@ -3,7 +3,6 @@
 
 #include <archive.h>
 #include <archive_entry.h>
-#include <errno.h>
 
 #include "engine/base/alloc.h"
 
@@ -16,21 +15,25 @@ struct nn_shard_writer {
     nn_status status; /* of the file, as the callback saw it */
 };
 
+/* Never fails towards libarchive, which would not free its buffers then: an error stays in status,
+ * where every step looks for it, and what follows is dropped. */
 static la_ssize_t write_block(struct archive *a, void *ctx, const void *bytes, size_t n)
 {
     nn_shard_writer *w = ctx;
+    (void)a;
     if (w->status == NN_OK) w->status = nn_writer_add(&w->file, bytes, (int64_t)n);
-    if (w->status == NN_OK) return (la_ssize_t)n;
-    archive_set_error(a, EIO, "write failed");
-    return -1;
+    return (la_ssize_t)n;
 }
 
-/* The file's own error where there is one, else libarchive's. */
-static nn_status failed(nn_shard_writer *w, struct archive *a)
+/* Of a step of libarchive that went well or not. */
+static nn_status outcome(nn_shard_writer *w, bool well)
 {
-    if (w->status != NN_OK) return w->status;
-    const char *text = archive_error_string(a);
-    return nn_fail(NN_IO, "%s: cannot write the shard: %s", w->file.path, text ? text : "unknown");
+    if (w->status == NN_OK && !well) {
+        const char *text = archive_error_string(w->archive);
+        w->status = nn_fail(NN_IO, "%s: cannot write the shard: %s", w->file.path,
+                            text ? text : "libarchive does not say why");
+    }
+    return w->status;
 }
 
 static nn_status begin_shard(nn_shard_writer *w, const char *path)
@@ -49,15 +52,13 @@ static nn_status begin_shard(nn_shard_writer *w, const char *path)
     }
     archive_write_set_format_pax_restricted(w->archive);
     archive_write_set_bytes_in_last_block(w->archive, 512);
-    if (archive_write_open(w->archive, w, NULL, write_block, NULL) != ARCHIVE_OK)
-        return failed(w, w->archive);
-    return NN_OK;
+    return outcome(w, archive_write_open(w->archive, w, NULL, write_block, NULL) == ARCHIVE_OK);
 }
 
 static void drop_shard(nn_shard_writer *w)
 {
     if (!w->archive) return;
-    archive_write_fail(w->archive);
+    if (w->status == NN_OK) w->status = NN_INTERRUPTED; /* the end mark is not written any more */
     archive_write_free(w->archive);
     w->archive = NULL;
     nn_writer_abort(&w->file);
@@ -66,16 +67,14 @@ static void drop_shard(nn_shard_writer *w)
 static nn_status end_shard(nn_shard_writer *w)
 {
     if (!w->archive) return NN_OK;
-    if (archive_write_close(w->archive) != ARCHIVE_OK) {
-        nn_status status = failed(w, w->archive);
+    nn_status status = outcome(w, archive_write_close(w->archive) == ARCHIVE_OK);
+    if (status != NN_OK) {
         drop_shard(w);
         return status;
     }
     archive_write_free(w->archive);
     w->archive = NULL;
-    nn_status status = nn_writer_commit(&w->file);
-    if (status != NN_OK) nn_writer_abort(&w->file);
-    return status;
+    return nn_writer_commit(&w->file);
 }
 
 static nn_status add_member(nn_shard_writer *w, const char *key, const char *suffix, nn_span bytes)
@@ -97,7 +96,7 @@ static nn_status add_member(nn_shard_writer *w, const char *key, const char *suf
                 archive_write_data(w->archive, bytes.data, (size_t)bytes.n) == bytes.n;
     archive_entry_free(entry);
     nn_free(name);
-    return good ? NN_OK : failed(w, w->archive);
+    return outcome(w, good);
 }
 
 static nn_status begin_next(nn_shard_writer *w)

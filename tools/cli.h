@@ -24,7 +24,8 @@
 enum { NN_EXIT_OK, NN_EXIT_FAILED, NN_EXIT_USAGE, NN_EXIT_INTERRUPTED };
 
 /* One long option. Exactly one of the five pointers is set: it says the kind, holds the default
- * before, and the value after parsing. A table ends with { 0 }. */
+ * before, and the value after parsing (a text lives until nn_cli_main returns). A table ends with
+ * { 0 }. */
 typedef struct nn_option {
     const char *name, *help; /* name without "--"; help: one line */
     bool *flag;              /* --name, --no-name */

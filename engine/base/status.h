@@ -39,9 +39,17 @@ const char *nn_status_text(nn_status code);
 
 /* Record the error of this thread and return code. The message names what was found and expected.
  */
-#define nn_fail(code, ...) nn_fail_at(__FILE__, __LINE__, (code), __VA_ARGS__)
+#define nn_fail(code, ...)                                                                         \
+    nn_status_same(nn_fail_at(__FILE__, __LINE__, (code), __VA_ARGS__), (code))
 nn_status nn_fail_at(const char *file, int line, nn_status code, const char *fmt, ...)
     NN_PRINTF(4, 5);
+
+/* Shows the compiler that nn_fail returns its code, so that it sees which paths are failures. */
+static inline nn_status nn_status_same(nn_status recorded, nn_status code)
+{
+    (void)recorded;
+    return code;
+}
 
 /* Put words in front of the recorded message ("cats.tar: ..."); returns code, so that it can be
  * returned. */
