@@ -127,7 +127,17 @@ static int32_t special_at(const nn_clip_bpe *bpe, const int32_t *code, int64_t i
     return end - i == (int64_t)strlen(NN_CLIP_END) && code[i + 2] == 'e' ? bpe->end : -1;
 }
 
-/* Text without special tokens, or any text where those are found after the clean-up. */
+/* A special token written out in cleaned text. Under NN_CLIP_CLEAN_FAST those were taken from the
+ * raw text before; what looks like one now was in capitals and is three ordinary pieces. */
+static nn_status encode_literal(const nn_clip_bpe *bpe, int32_t id, const int32_t *code, int64_t n,
+                                piece *p, nn_tokens *out)
+{
+    if (bpe->clean != NN_CLIP_CLEAN_FAST) return nn_tokens_add(out, id);
+    NN_TRY(encode_piece(bpe, code, 2, p, out));
+    NN_TRY(encode_piece(bpe, code + 2, n - 4, p, out));
+    return encode_piece(bpe, code + n - 2, 2, p, out);
+}
+
 static nn_status encode_part(const nn_clip_bpe *bpe, const char *text, int64_t n, nn_tokens *out)
 {
     nn_codes codes = { 0 };
@@ -137,9 +147,8 @@ static nn_status encode_part(const nn_clip_bpe *bpe, const char *text, int64_t n
         bool is_piece;
         end = nn_clip_piece_end(codes.code, i, codes.n, &is_piece);
         if (!is_piece) continue;
-        int32_t special =
-            bpe->clean == NN_CLIP_CLEAN_FAST ? -1 : special_at(bpe, codes.code, i, end);
-        status = special >= 0 ? nn_tokens_add(out, special)
+        int32_t special = special_at(bpe, codes.code, i, end);
+        status = special >= 0 ? encode_literal(bpe, special, codes.code + i, end - i, &p, out)
                               : encode_piece(bpe, codes.code + i, end - i, &p, out);
     }
     nn_codes_free(&codes);
@@ -181,7 +190,7 @@ nn_status nn_clip_bpe_encode_padded(const nn_clip_bpe *bpe, const char *text, in
     return out->n ? nn_tokens_pad(out, length, pad) : NN_OK;
 }
 
-/* The byte of a symbol, or -1. */
+/* The byte that a symbol stands for, or -1. */
 static int byte_of(int32_t code)
 {
     if (code < 0x100) return code;
@@ -216,13 +225,19 @@ static nn_status decode_bytes(const nn_clip_bpe *bpe, const int32_t *ids, int n,
     return NN_OK;
 }
 
+/* What Python's strip removes, of ASCII. */
+static bool is_blank(char c)
+{
+    return c == ' ' || (c >= 9 && c <= 13) || (c >= 28 && c <= 31);
+}
+
 nn_status nn_clip_bpe_decode(const nn_clip_bpe *bpe, const int32_t *ids, int n, nn_text *out)
 {
     nn_text bytes = { 0 };
     nn_status status = decode_bytes(bpe, ids, n, &bytes);
     int64_t from = 0, to = bytes.length;
-    while (from < to && bytes.text[from] == ' ') from++;
-    while (to > from && bytes.text[to - 1] == ' ') to--;
+    while (from < to && is_blank(bytes.text[from])) from++;
+    while (to > from && is_blank(bytes.text[to - 1])) to--;
     if (status == NN_OK) status = nn_text_add_utf8(out, bytes.text + from, to - from);
     nn_text_free(&bytes);
     return status;

@@ -74,7 +74,8 @@ int nn_clip_byte_at(int i);
 nn_status nn_clip_clean_text(nn_clip_clean clean, const char *text, int64_t n,
                              nn_codes *out) NN_CHECKED;
 
-/* The end of the piece that begins at code i < n, or of the white space there (*is_piece false). */
+/* The end of the piece that begins at code i < n, or of the white space there (*is_piece false).
+ * The literal special tokens are pieces. */
 int64_t nn_clip_piece_end(const int32_t *code, int64_t i, int64_t n, bool *is_piece);
 
 #define NN_CLIP_START "<|startoftext|>"

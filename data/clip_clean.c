@@ -134,11 +134,11 @@ int64_t nn_clip_piece_end(const int32_t *code, int64_t i, int64_t n, bool *is_pi
 {
     static const char *const literals[] = { NN_CLIP_START, NN_CLIP_END, "'s",  "'t", "'re",
                                             "'ve",         "'m",        "'ll", "'d" };
+    bool may_be_literal = code[i] == '<' || code[i] == '\'';
     *is_piece = !nn_is_space(code[i]);
     if (!*is_piece) return i + 1;
-    if (code[i] == '<' || code[i] == '\'')
-        for (int k = 0; k < NN_COUNT(literals); k++)
-            if (has_prefix(code + i, n - i, literals[k])) return i + (int64_t)strlen(literals[k]);
+    for (int k = 0; may_be_literal && k < NN_COUNT(literals); k++)
+        if (has_prefix(code + i, n - i, literals[k])) return i + (int64_t)strlen(literals[k]);
     if (nn_is_number(code[i])) return i + 1;
     bool letter = nn_is_letter(code[i]);
     for (i++; i < n; i++) {

@@ -255,7 +255,7 @@ static nn_status read_entries(const char *path, json_t *root, int64_t header_byt
 
 static nn_status open_mapped(const char *path, nn_safetensors *file)
 {
-    int64_t header_bytes;
+    int64_t header_bytes = 0;
     json_error_t error;
     NN_TRY(check_header(path, &file->map, &header_bytes));
     json_t *root = json_loadb((const char *)file->map.data + 8, (size_t)header_bytes,

@@ -81,7 +81,7 @@ static nn_status open_parts(const char *index, const char *const *names, int64_t
 static nn_status open_mapped(const char *path, const nn_json *map, const char **names,
                              nn_weights *w)
 {
-    int64_t n;
+    int64_t n = 0;
     json_t *object = map->node;
     NN_TRY(part_names(map, names, &n));
     NN_TRY(open_parts(path, names, n, w));

@@ -126,11 +126,9 @@ static nn_status clean(const nn_codes *raw, nn_codes *out)
     for (int64_t i = 0; i < raw->n; i++) {
         int32_t c = raw->code[i];
         bool ideograph = nn_is_cjk_ideograph(c);
-        if (nn_is_space(c)) {
-            NN_TRY(nn_codes_add(out, ' '));
-            continue;
-        }
-        if (c == 0 || c == 0xfffd || nn_is_other(c)) continue;
+        bool line_white = c == '\t' || c == '\n' || c == '\r';
+        if (!line_white && (c == 0xfffd || nn_is_other(c))) continue;
+        if (nn_is_space(c)) c = ' ';
         if (ideograph) NN_TRY(nn_codes_add(out, ' '));
         NN_TRY(nn_codes_add(out, c));
         if (ideograph) NN_TRY(nn_codes_add(out, ' '));

@@ -1,7 +1,8 @@
 /* BERT's tokenizer: words, then the longest pieces of a vocabulary.
  *
  * Source: Devlin et al. 2019; transformers' BertTokenizer (uncased). BLIP adds two tokens. An open
- * tokenizer is read-only and may be shared by threads. */
+ * tokenizer is read-only and may be shared by threads. The reference classifies characters by
+ * Unicode 8, this one by utf8proc's version: characters that are younger may differ. */
 #ifndef DATA_WORDPIECE_H
 #define DATA_WORDPIECE_H
 
