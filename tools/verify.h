@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 
+#include "data/json.h"
 #include "engine/nn.h"
 
 /* A tensor of the file, in the file's layout (images are NCHW). */
