@@ -238,7 +238,7 @@ nn_status nn_clip_bpe_decode(const nn_clip_bpe *bpe, const int32_t *ids, int n, 
     int64_t from = 0, to = bytes.length;
     while (from < to && is_blank(bytes.text[from])) from++;
     while (to > from && is_blank(bytes.text[to - 1])) to--;
-    if (status == NN_OK) status = nn_text_add_utf8(out, bytes.text + from, to - from);
+    if (status == NN_OK && to > from) status = nn_text_add_utf8(out, bytes.text + from, to - from);
     nn_text_free(&bytes);
     return status;
 }
