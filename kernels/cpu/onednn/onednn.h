@@ -68,9 +68,9 @@ void nn_dnnl_release(nn_call *c);
 nn_status nn_dnnl_check(dnnl_status_t status, const char *doing) NN_CHECKED;
 
 /* A kernel that is a program. */
-#define NN_DNNL_KERNEL(label, accepts_it, prepare_it)                                              \
+#define NN_DNNL_KERNEL(label, accepts_it, prepare_it, run_it)                                      \
     {                                                                                              \
-        .name = (label), .accepts = (accepts_it), .prepare = (prepare_it), .run = nn_dnnl_run,     \
+        .name = (label), .accepts = (accepts_it), .prepare = (prepare_it), .run = (run_it),        \
         .release = nn_dnnl_release                                                                 \
     }
 
@@ -78,5 +78,18 @@ bool nn_dnnl_linear_accepts(const nn_call *c); /* all three */
 nn_status nn_dnnl_linear_prepare(nn_call *c) NN_CHECKED;
 nn_status nn_dnnl_linear_bwd_x_prepare(nn_call *c) NN_CHECKED;
 nn_status nn_dnnl_linear_bwd_w_prepare(nn_call *c) NN_CHECKED;
+
+bool nn_dnnl_conv2d_accepts(const nn_call *c); /* the direct ones */
+nn_status nn_dnnl_conv2d_run(const nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_conv2d_direct_prepare(nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_conv2d_bwd_x_direct_prepare(nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_conv2d_bwd_w_direct_prepare(nn_call *c) NN_CHECKED;
+
+bool nn_dnnl_conv2d_winograd_accepts(const nn_call *c); /* where it is faster as well */
+bool nn_dnnl_conv2d_bwd_x_winograd_accepts(const nn_call *c);
+bool nn_dnnl_conv2d_bwd_w_winograd_accepts(const nn_call *c);
+nn_status nn_dnnl_conv2d_winograd_prepare(nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_conv2d_bwd_x_winograd_prepare(nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_conv2d_bwd_w_winograd_prepare(nn_call *c) NN_CHECKED;
 
 #endif
