@@ -32,15 +32,16 @@ static nn_status check_guards(const nn_step *s)
     return NN_OK;
 }
 
-/* Packed weights are stale when the store says that its values changed. */
+/* Packed weights are stale when a store says that its values changed; weights that no store owns
+ * may change with every run. */
 static void check_packed(nn_step *s)
 {
-    uint64_t version = 1;
+    uint64_t version = 0;
     for (int i = 0; i < s->node->n_in; i++) {
         const nn_tensor *t = s->node->in[i];
-        if (t && t->root->store) version = t->root->store->version;
+        if (t && t->root->store) version += t->root->store->version + 1;
     }
-    s->call.repack = version != s->packed_version;
+    s->call.repack = !version || version != s->packed_version;
     s->packed_version = version;
 }
 

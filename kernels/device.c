@@ -8,6 +8,7 @@
 #include "kernels/ref/ref.h"
 #ifdef NN_CPU
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/onednn/onednn.h"
 #endif
 #include "kernels/null/null.h"
 
@@ -49,13 +50,21 @@ static nn_status host_sync(nn_device *d)
 
 static const nn_backend ref_backend = { .name = "ref", .kernels = nn_ref_table, HOST_MEMORY };
 
+#ifdef NN_CPU
+#define CPU_BACKEND(table)                                                                         \
+    {                                                                                              \
+        .name = "cpu", .kernels = (table), .open = nn_dnnl_open, .close = nn_dnnl_close,           \
+        HOST_MEMORY                                                                                \
+    }
+#endif
+
 static nn_status open_backend(nn_device *d, const char *name)
 {
 #ifdef NN_CPU
     static const nn_backend cpu_backends[] = {
-        { .name = "cpu", .kernels = nn_cpu_avx512_table, HOST_MEMORY },
-        { .name = "cpu", .kernels = nn_cpu_avx2_table, HOST_MEMORY },
-        { .name = "cpu", .kernels = nn_cpu_portable_table, HOST_MEMORY },
+        CPU_BACKEND(nn_cpu_avx512_table),
+        CPU_BACKEND(nn_cpu_avx2_table),
+        CPU_BACKEND(nn_cpu_portable_table),
     };
     if (!strcmp(name, "cpu")) {
         d->backend = &cpu_backends[nn_cpu_level()];

@@ -9,6 +9,25 @@ typedef struct nn_concat_params {
     int axis;
 } nn_concat_params;
 
+typedef struct nn_conv2d_params {
+    int stride;
+    int top, left, bottom, right; /* zero padding */
+    int64_t height, width;        /* of x, for its gradient */
+    int64_t kh, kw;               /* of w, for its gradient */
+} nn_conv2d_params;
+
+typedef struct nn_upsample_params {
+    int64_t height, width; /* of the result: y forward, dx backward */
+} nn_upsample_params;
+
+/* Nearest neighbour: the source of place `dst` when `in` places become `out`. Source: torch
+ * nearest_neighbor_compute_source_index, f32. */
+static inline int64_t nn_upsample_source(int64_t dst, int64_t in, int64_t out)
+{
+    int64_t src = (int64_t)((float)dst * ((float)in / (float)out));
+    return src < in ? src : in - 1;
+}
+
 typedef struct nn_split_params {
     int parts; /* of the last dimension */
 } nn_split_params;

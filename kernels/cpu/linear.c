@@ -1,6 +1,18 @@
-/* linear on the cpu: see onednn/. */
+/* linear on the cpu: see onednn/linear.c. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/onednn/onednn.h"
 
-const nn_kernel NN_CPU_NAME(linear)[] = { { 0 } };
-const nn_kernel NN_CPU_NAME(linear_bwd_x)[] = { { 0 } };
-const nn_kernel NN_CPU_NAME(linear_bwd_w)[] = { { 0 } };
+const nn_kernel NN_CPU_NAME(linear)[] = { NN_DNNL_KERNEL("linear_f32_matmul",
+                                                         nn_dnnl_linear_accepts,
+                                                         nn_dnnl_linear_prepare, nn_dnnl_run),
+                                          { 0 } };
+const nn_kernel NN_CPU_NAME(linear_bwd_x)[] = {
+    NN_DNNL_KERNEL("linear_bwd_x_f32_matmul", nn_dnnl_linear_accepts, nn_dnnl_linear_bwd_x_prepare,
+                   nn_dnnl_run),
+    { 0 }
+};
+const nn_kernel NN_CPU_NAME(linear_bwd_w)[] = {
+    NN_DNNL_KERNEL("linear_bwd_w_f32_inner_product", nn_dnnl_linear_accepts,
+                   nn_dnnl_linear_bwd_w_prepare, nn_dnnl_run),
+    { 0 }
+};

@@ -156,7 +156,7 @@ static nn_tensor *weighted_sum(op_case *c, nn_tensor *y)
     return nn_sum(c->g, nn_mul(c->g, y, r), y->view.rank, ones);
 }
 
-static nn_status open_setup(setup *s, nn_device *device, int skip, bool hostile)
+static nn_status open_setup(setup *s, nn_device *device, const nn_plan_options *options)
 {
     NN_TRY(nn_graph_create(&s->c.g));
     nn_graph_training(s->c.g);
@@ -171,8 +171,7 @@ static nn_status open_setup(setup *s, nn_device *device, int skip, bool hostile)
         for (int k = 0; k < s->c.n_inputs; k++)
             if (nn_grad_of(s->c.seen[k])) nn_keep(nn_grad_of(s->c.seen[k]));
     }
-    nn_plan_options options = { .hostile = hostile, .skip = skip };
-    return nn_plan_create(s->c.g, device, &options, &s->plan);
+    return nn_plan_create(s->c.g, device, options, &s->plan);
 }
 
 static void close_setup(setup *s)
@@ -192,10 +191,11 @@ static nn_status collect(setup *s, results *r)
 }
 
 static nn_status run_once(const op_test *t, const int64_t *row, nn_device *device, nn_dtype dtype,
-                          bool strided, int skip, results *r)
+                          bool strided, bool frozen, int skip, results *r)
 {
+    nn_plan_options options = { .frozen = frozen, .hostile = true, .skip = skip };
     setup s = { .test = t, .c = { .dtype = dtype, .strided = strided, .a = row } };
-    nn_status status = open_setup(&s, device, skip, true);
+    nn_status status = open_setup(&s, device, &options);
     if (status == NN_OK) status = fill_inputs(&s.c, s.plan, -1, 0, 0);
     if (status == NN_OK) status = nn_plan_run(s.plan, 1);
     if (status == NN_OK) status = collect(&s, r);
@@ -248,14 +248,18 @@ static void conform(tally *t, nn_op_id op, int row, nn_device *ref, nn_device *d
     double tolerance = test->tolerance > 0 ? test->tolerance : 1e-5;
     for (int strided = 0; strided < (test->no_strided ? 1 : 2); strided++) {
         results truth = { 0 };
-        nn_status status = run_once(test, test->rows[row], ref, NN_F64, strided, 0, &truth);
-        for (int skip = 0; skip < 3; skip++) {
+        nn_status status = run_once(test, test->rows[row], ref, NN_F64, strided, false, 0, &truth);
+        for (int k = 0; k < 5; k++) { /* the first three kernels, then two of a frozen plan */
+            bool frozen = k >= 3;
+            int skip = k % 3;
             results got = { 0 };
             char why[1024] = "", mode[64];
-            snprintf(mode, sizeof(mode), "%s%s kernel %d", device->backend->name,
-                     strided ? " strided" : "", skip);
+            if (frozen && device == ref) break;
+            snprintf(mode, sizeof(mode), "%s%s%s kernel %d", device->backend->name,
+                     strided ? " strided" : "", frozen ? " frozen" : "", skip);
             if (status == NN_OK)
-                status = run_once(test, test->rows[row], device, NN_F32, strided, skip, &got);
+                status =
+                    run_once(test, test->rows[row], device, NN_F32, strided, frozen, skip, &got);
             bool ok = status == NN_OK && same(&truth, &got, tolerance, why, sizeof(why));
             report(t, ok, nn_op_name(op), row, mode, status == NN_OK ? why : nn_error_message());
             free_results(&got);
@@ -298,7 +302,7 @@ static void differentiate(tally *t, nn_op_id op, int row, nn_device *ref)
     setup s = { .test = test, .c = { .dtype = NN_F64, .a = test->rows[row] } };
     results r = { 0 };
     char why[256] = "";
-    nn_status status = open_setup(&s, ref, 0, false);
+    nn_status status = open_setup(&s, ref, NULL);
     if (status == NN_OK) status = fill_inputs(&s.c, s.plan, -1, 0, 0);
     if (status == NN_OK) status = nn_plan_run(s.plan, 1);
     if (status == NN_OK) status = collect(&s, &r);

@@ -1,0 +1,343 @@
+/* conv2d and its gradients as convolutions of oneDNN.
+ *
+ * "direct" works on channels-last images as they lie. "winograd" is F(4x4, 3x3), or F(2x2, 3x3)
+ * where the library prefers it: a third of the multiplications, but images go through the blocked
+ * layout of the library, by copies in the workspace. Weights are packed once in frozen plans and in
+ * every run otherwise. Shift and residual are written to the result first, and the convolution adds
+ * to that; a residual whose storage the result takes over is not even copied. */
+#include <string.h>
+
+#include "kernels/cpu/onednn/onednn.h"
+
+enum { X, W, B, SHIFT, RESIDUAL };
+
+/* The geometry of one convolution, whichever of its tensors is the result. */
+typedef struct conv {
+    dnnl_alg_kind_t alg;
+    dnnl_memory_desc_t x, w, b, y;                /* as they lie, images packed */
+    dnnl_memory_desc_t asked_x, asked_w, asked_y; /* as the library is asked for them */
+    dnnl_dims_t strides, before, after;
+} conv;
+
+static dnnl_memory_desc_t tagged(int rank, const int64_t *dim, dnnl_format_tag_t tag)
+{
+    dnnl_memory_desc_t md;
+    dnnl_dims_t dims = { 0 };
+    memcpy(dims, dim, (size_t)rank * sizeof(*dim));
+    NN_ASSERT(dnnl_memory_desc_init_by_tag(&md, rank, dims, dnnl_f32, tag) == dnnl_success);
+    return md;
+}
+
+/* [N, H, W, C] packed, in the library's order of dims. */
+static dnnl_memory_desc_t image(const nn_view *v)
+{
+    return tagged(4, (int64_t[]){ v->dim[0], v->dim[3], v->dim[1], v->dim[2] }, dnnl_nhwc);
+}
+
+/* The same as it lies. */
+static dnnl_memory_desc_t image_at(const nn_view *v)
+{
+    if (nn_view_contiguous(v)) return image(v);
+    return nn_dnnl_strided(4, (int64_t[]){ v->dim[0], v->dim[3], v->dim[1], v->dim[2] },
+                           (int64_t[]){ v->stride[0], v->stride[3], v->stride[1], v->stride[2] });
+}
+
+static dnnl_memory_desc_t weights_at(const nn_view *v)
+{
+    return nn_view_contiguous(v) ? tagged(4, v->dim, dnnl_oihw)
+                                 : nn_dnnl_strided(4, v->dim, v->stride);
+}
+
+static conv make_conv(const nn_call *c, dnnl_alg_kind_t alg, const nn_view *x, const nn_view *w,
+                      const nn_view *y)
+{
+    const nn_conv2d_params *p = c->params;
+    conv v = { .alg = alg,
+               .x = image(x),
+               .w = weights_at(w),
+               .b = tagged(1, &w->dim[0], dnnl_a),
+               .y = image(y),
+               .strides = { p->stride, p->stride },
+               .before = { p->top, p->left },
+               .after = { p->bottom, p->right } };
+    bool blocked = alg == dnnl_convolution_winograd;
+    v.asked_x = blocked ? nn_dnnl_any(&v.x) : v.x;
+    v.asked_w = nn_dnnl_any(&v.w);
+    v.asked_y = blocked ? nn_dnnl_any(&v.y) : v.y;
+    return v;
+}
+
+static nn_status describe(const nn_call *c, const conv *v, dnnl_prop_kind_t kind, bool biased,
+                          bool accumulate, dnnl_primitive_desc_t *out)
+{
+    dnnl_convolution_desc_t op;
+    NN_TRY(nn_dnnl_check(dnnl_convolution_forward_desc_init(
+                             &op, kind, v->alg, &v->asked_x, &v->asked_w, biased ? &v->b : NULL,
+                             &v->asked_y, v->strides, v->before, v->after),
+                         "describing a convolution"));
+    return nn_dnnl_describe(c, &op, accumulate, NULL, out);
+}
+
+static nn_status describe_bwd_x(const nn_call *c, const conv *v, dnnl_primitive_desc_t *out)
+{
+    dnnl_convolution_desc_t op;
+    dnnl_primitive_desc_t hint;
+    NN_TRY(describe(c, v, dnnl_forward_training, false, false, &hint));
+    nn_status status = nn_dnnl_check(
+        dnnl_convolution_backward_data_desc_init(&op, v->alg, &v->asked_x, &v->asked_w, &v->asked_y,
+                                                 v->strides, v->before, v->after),
+        "describing a gradient");
+    if (status == NN_OK) status = nn_dnnl_describe(c, &op, false, hint, out);
+    dnnl_primitive_desc_destroy(hint);
+    return status;
+}
+
+static nn_status describe_bwd_w(const nn_call *c, const conv *v, dnnl_primitive_desc_t *out)
+{
+    dnnl_convolution_desc_t op;
+    dnnl_primitive_desc_t hint;
+    NN_TRY(describe(c, v, dnnl_forward_training, true, false, &hint));
+    nn_status status = nn_dnnl_check(
+        dnnl_convolution_backward_weights_desc_init(&op, v->alg, &v->asked_x, &v->asked_w, &v->b,
+                                                    &v->asked_y, v->strides, v->before, v->after),
+        "describing a gradient");
+    if (status == NN_OK) status = nn_dnnl_describe(c, &op, false, hint, out);
+    dnnl_primitive_desc_destroy(hint);
+    return status;
+}
+
+/* Every element of a view has a place of its own. */
+static bool usable(const nn_view *v)
+{
+    if (v->dtype != NN_F32 || nn_view_elems(v) == 0) return false;
+    for (int i = 0; i < v->rank; i++)
+        if (v->dim[i] > 1 && v->stride[i] < 1) return false;
+    return true;
+}
+
+bool nn_dnnl_conv2d_accepts(const nn_call *c)
+{
+    bool ok = true;
+    for (int i = 0; i < c->n_in; i++) ok &= !nn_present(&c->in[i]) || usable(&c->in[i]);
+    for (int i = 0; i < c->n_out; i++) ok &= usable(&c->out[i]) && nn_view_contiguous(&c->out[i]);
+    return ok && (c->n_in <= B || !nn_present(&c->in[B]) || nn_view_contiguous(&c->in[B]));
+}
+
+static bool accumulates(const nn_call *c)
+{
+    return nn_present(&c->in[SHIFT]) || nn_present(&c->in[RESIDUAL]);
+}
+
+static nn_status describe_forward(const nn_call *c, const conv *v, dnnl_primitive_desc_t *out)
+{
+    bool in_place = v->alg == dnnl_convolution_direct;
+    return describe(c, v, c->frozen ? dnnl_forward_inference : dnnl_forward_training,
+                    nn_present(&c->in[B]), accumulates(c) && in_place, out);
+}
+
+static conv forward_conv(const nn_call *c, dnnl_alg_kind_t alg)
+{
+    return make_conv(c, alg, &c->in[X], &c->in[W], &c->out[0]);
+}
+
+static const dnnl_memory_desc_t *wanted(const_dnnl_primitive_desc_t pd, dnnl_query_t what)
+{
+    return dnnl_primitive_desc_query_md(pd, what, 0);
+}
+
+static nn_status append_forward(nn_call *c, const conv *v, const_dnnl_primitive_desc_t pd)
+{
+    bool biased = nn_present(&c->in[B]);
+    nn_dnnl_arg args[4] = {
+        { DNNL_ARG_SRC, NN_DNNL_IN, X, image_at(&c->in[X]) },
+        { DNNL_ARG_WEIGHTS, NN_DNNL_IN, W, v->w },
+        { DNNL_ARG_BIAS, NN_DNNL_IN, B, v->b },
+    };
+    args[biased ? 3 : 2] = (nn_dnnl_arg){ DNNL_ARG_DST, NN_DNNL_OUT, 0, v->y };
+    NN_TRY(nn_dnnl_arrange(c, &args[0], wanted(pd, dnnl_query_src_md)));
+    NN_TRY(nn_dnnl_pack(c, &args[1], wanted(pd, dnnl_query_weights_md)));
+    return nn_dnnl_append_to(c, pd, biased ? 4 : 3, args, wanted(pd, dnnl_query_dst_md),
+                             accumulates(c));
+}
+
+static nn_status prepare_forward(nn_call *c, dnnl_alg_kind_t alg)
+{
+    dnnl_primitive_desc_t pd;
+    conv v = forward_conv(c, alg);
+    NN_TRY(nn_dnnl_begin(c));
+    NN_TRY(describe_forward(c, &v, &pd));
+    nn_status status = append_forward(c, &v, pd);
+    dnnl_primitive_desc_destroy(pd);
+    return status;
+}
+
+nn_status nn_dnnl_conv2d_direct_prepare(nn_call *c)
+{
+    return prepare_forward(c, dnnl_convolution_direct);
+}
+
+nn_status nn_dnnl_conv2d_winograd_prepare(nn_call *c)
+{
+    return prepare_forward(c, dnnl_convolution_winograd);
+}
+
+/* -- what the convolution adds to */
+
+static void add_row(float *y, const nn_view *v, const float *from, int64_t channels, bool set)
+{
+    int64_t step = v->stride[v->rank - 1];
+    for (int64_t i = 0; i < channels; i++) y[i] = from[i * step] + (set ? 0 : y[i]);
+}
+
+static void prefill_rows(void *ctx, int thread, int64_t begin, int64_t end)
+{
+    (void)thread;
+    const nn_call *c = ctx;
+    const nn_view *y = &c->out[0], *shift = &c->in[SHIFT], *residual = &c->in[RESIDUAL];
+    int64_t height = y->dim[1], width = y->dim[2], channels = y->dim[3];
+    bool copied = nn_present(residual) && residual->data != y->data;
+    bool set = !nn_present(residual);
+    for (int64_t i = begin; i < end; i++) { /* i counts rows of pixels */
+        int64_t n = i / height, h = i % height;
+        float *to = (float *)y->data + i * width * channels;
+        for (int64_t w = 0; w < width; w++, to += channels) {
+            if (copied)
+                add_row(to, residual,
+                        (const float *)residual->data + n * residual->stride[0] +
+                            h * residual->stride[1] + w * residual->stride[2],
+                        channels, true);
+            if (nn_present(shift))
+                add_row(to, shift, (const float *)shift->data + n * shift->stride[0], channels,
+                        set);
+        }
+    }
+}
+
+nn_status nn_dnnl_conv2d_run(const nn_call *c)
+{
+    const nn_view *y = &c->out[0];
+    bool taken_over = nn_present(&c->in[RESIDUAL]) && c->in[RESIDUAL].data == y->data;
+    if (nn_present(&c->in[SHIFT]) || (nn_present(&c->in[RESIDUAL]) && !taken_over))
+        nn_pool_for(c->pool, y->dim[0] * y->dim[1], 1, prefill_rows, (void *)c);
+    return nn_dnnl_run(c);
+}
+
+/* -- gradients */
+
+static nn_status append_bwd_x(nn_call *c, const conv *v, const_dnnl_primitive_desc_t pd)
+{
+    nn_dnnl_arg args[] = {
+        { DNNL_ARG_DIFF_DST, NN_DNNL_IN, 0, image_at(&c->in[0]) },
+        { DNNL_ARG_WEIGHTS, NN_DNNL_IN, W, v->w },
+        { DNNL_ARG_DIFF_SRC, NN_DNNL_OUT, 0, v->x },
+    };
+    NN_TRY(nn_dnnl_arrange(c, &args[0], wanted(pd, dnnl_query_diff_dst_md)));
+    NN_TRY(nn_dnnl_pack(c, &args[1], wanted(pd, dnnl_query_weights_md)));
+    return nn_dnnl_append_to(c, pd, 3, args, wanted(pd, dnnl_query_diff_src_md), false);
+}
+
+static conv bwd_x_conv(const nn_call *c, dnnl_alg_kind_t alg)
+{
+    return make_conv(c, alg, &c->out[0], &c->in[1], &c->in[0]);
+}
+
+static nn_status prepare_bwd_x(nn_call *c, dnnl_alg_kind_t alg)
+{
+    dnnl_primitive_desc_t pd;
+    conv v = bwd_x_conv(c, alg);
+    NN_TRY(nn_dnnl_begin(c));
+    NN_TRY(describe_bwd_x(c, &v, &pd));
+    nn_status status = append_bwd_x(c, &v, pd);
+    dnnl_primitive_desc_destroy(pd);
+    return status;
+}
+
+nn_status nn_dnnl_conv2d_bwd_x_direct_prepare(nn_call *c)
+{
+    return prepare_bwd_x(c, dnnl_convolution_direct);
+}
+
+nn_status nn_dnnl_conv2d_bwd_x_winograd_prepare(nn_call *c)
+{
+    return prepare_bwd_x(c, dnnl_convolution_winograd);
+}
+
+static nn_status append_bwd_w(nn_call *c, const conv *v, const_dnnl_primitive_desc_t pd)
+{
+    nn_dnnl_arg args[] = {
+        { DNNL_ARG_DIFF_DST, NN_DNNL_IN, 0, image_at(&c->in[0]) },
+        { DNNL_ARG_SRC, NN_DNNL_IN, 1, image_at(&c->in[1]) },
+        { DNNL_ARG_DIFF_BIAS, NN_DNNL_OUT, 1, v->b },
+        { DNNL_ARG_DIFF_WEIGHTS, NN_DNNL_OUT, 0, v->w },
+    };
+    NN_TRY(nn_dnnl_arrange(c, &args[0], wanted(pd, dnnl_query_diff_dst_md)));
+    NN_TRY(nn_dnnl_arrange(c, &args[1], wanted(pd, dnnl_query_src_md)));
+    return nn_dnnl_append_to(c, pd, 4, args, wanted(pd, dnnl_query_diff_weights_md), false);
+}
+
+static conv bwd_w_conv(const nn_call *c, dnnl_alg_kind_t alg)
+{
+    return make_conv(c, alg, &c->in[1], &c->out[0], &c->in[0]);
+}
+
+static nn_status prepare_bwd_w(nn_call *c, dnnl_alg_kind_t alg)
+{
+    dnnl_primitive_desc_t pd;
+    conv v = bwd_w_conv(c, alg);
+    NN_TRY(nn_dnnl_begin(c));
+    NN_TRY(describe_bwd_w(c, &v, &pd));
+    nn_status status = append_bwd_w(c, &v, pd);
+    dnnl_primitive_desc_destroy(pd);
+    return status;
+}
+
+nn_status nn_dnnl_conv2d_bwd_w_direct_prepare(nn_call *c)
+{
+    return prepare_bwd_w(c, dnnl_convolution_direct);
+}
+
+nn_status nn_dnnl_conv2d_bwd_w_winograd_prepare(nn_call *c)
+{
+    return prepare_bwd_w(c, dnnl_convolution_winograd);
+}
+
+/* -- where Winograd's algorithm wins */
+
+static bool offered(nn_status status, dnnl_primitive_desc_t pd)
+{
+    if (status != NN_OK) return false;
+    dnnl_primitive_desc_destroy(pd);
+    return true;
+}
+
+static bool suits(const nn_call *c, const nn_view *x, const nn_view *w)
+{
+    const nn_conv2d_params *p = c->params;
+    return w->dim[2] == 3 && w->dim[3] == 3 && p->stride == 1 && x->dim[1] >= 16 &&
+           x->dim[2] >= 16 && w->dim[0] >= 64 && w->dim[1] >= 64 && w->dim[0] % 16 == 0 &&
+           w->dim[1] % 16 == 0;
+}
+
+bool nn_dnnl_conv2d_winograd_accepts(const nn_call *c)
+{
+    if (!nn_dnnl_conv2d_accepts(c) || !suits(c, &c->in[X], &c->in[W])) return false;
+    dnnl_primitive_desc_t pd;
+    conv v = forward_conv(c, dnnl_convolution_winograd);
+    return offered(describe_forward(c, &v, &pd), pd);
+}
+
+bool nn_dnnl_conv2d_bwd_x_winograd_accepts(const nn_call *c)
+{
+    if (!nn_dnnl_conv2d_accepts(c) || !suits(c, &c->out[0], &c->in[1])) return false;
+    dnnl_primitive_desc_t pd;
+    conv v = bwd_x_conv(c, dnnl_convolution_winograd);
+    return offered(describe_bwd_x(c, &v, &pd), pd);
+}
+
+bool nn_dnnl_conv2d_bwd_w_winograd_accepts(const nn_call *c)
+{
+    if (!nn_dnnl_conv2d_accepts(c) || !suits(c, &c->in[1], &c->out[0])) return false;
+    dnnl_primitive_desc_t pd;
+    conv v = bwd_w_conv(c, dnnl_convolution_winograd);
+    return offered(describe_bwd_w(c, &v, &pd), pd);
+}
