@@ -5,6 +5,14 @@
 
 #include "kernels/kernel.h"
 
+/* Of attention and attention_bwd. Query i sees key j if j < prefix or j <= i + Tk - Tq, or always
+ * where causal is off. */
+typedef struct nn_attention_params {
+    double scale;
+    bool causal;
+    int64_t prefix;
+} nn_attention_params;
+
 typedef struct nn_concat_params {
     int axis;
 } nn_concat_params;
