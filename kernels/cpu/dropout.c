@@ -6,28 +6,30 @@
 
 enum { WIDE = 16 };
 
-/* Ten rounds of Philox4x32 on WIDE counters block, block + 1, ...; word[w][l] belongs to counter l.
- */
-static void philox(uint64_t block, uint64_t key, uint32_t word[4][WIDE])
+typedef uint32_t words __attribute__((vector_size(4 * WIDE)));
+typedef uint64_t products __attribute__((vector_size(8 * WIDE)));
+
+/* Ten rounds of Philox4x32 on WIDE counters block, block + 1, ...; lane l of word[w] belongs to
+ * counter l. */
+static void philox(uint64_t block, uint64_t key, words word[4])
 {
+    words c0, c1, c2 = { 0 }, c3 = { 0 };
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     for (int l = 0; l < WIDE; l++) {
-        word[0][l] = (uint32_t)(block + (uint64_t)l);
-        word[1][l] = (uint32_t)((block + (uint64_t)l) >> 32);
-        word[2][l] = word[3][l] = 0;
+        c0[l] = (uint32_t)(block + (uint64_t)l);
+        c1[l] = (uint32_t)((block + (uint64_t)l) >> 32);
     }
     for (int round = 0; round < 10; round++) {
-        for (int l = 0; l < WIDE; l++) {
-            uint64_t p0 = (uint64_t)0xD2511F53u * word[0][l];
-            uint64_t p1 = (uint64_t)0xCD9E8D57u * word[2][l];
-            word[0][l] = (uint32_t)(p1 >> 32) ^ word[1][l] ^ k0;
-            word[1][l] = (uint32_t)p1;
-            word[2][l] = (uint32_t)(p0 >> 32) ^ word[3][l] ^ k1;
-            word[3][l] = (uint32_t)p0;
-        }
+        products p0 = __builtin_convertvector(c0, products) * 0xD2511F53u;
+        products p1 = __builtin_convertvector(c2, products) * 0xCD9E8D57u;
+        c0 = __builtin_convertvector(p1 >> 32, words) ^ c1 ^ k0;
+        c1 = __builtin_convertvector(p1, words);
+        c2 = __builtin_convertvector(p0 >> 32, words) ^ c3 ^ k1;
+        c3 = __builtin_convertvector(p0, words);
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
+    word[0] = c0, word[1] = c1, word[2] = c2, word[3] = c3;
 }
 
 static void do_elements(void *ctx, int thread, int64_t begin, int64_t end)
@@ -40,7 +42,7 @@ static void do_elements(void *ctx, int thread, int64_t begin, int64_t end)
     float *y = c->out[0].data;
     (void)thread;
     for (int64_t i = begin; i < end; i += 4 * WIDE) {
-        uint32_t word[4][WIDE];
+        words word[4];
         float factor[4 * WIDE];
         philox((uint64_t)i / 4, c->seed, word);
         for (int l = 0; l < WIDE; l++)
