@@ -44,6 +44,14 @@ typedef struct nn_copy_params {
     nn_dtype dtype; /* of the result */
 } nn_copy_params;
 
+typedef struct nn_dropout_params {
+    double p; /* probability of being dropped, [0, 1) */
+} nn_dropout_params;
+
+typedef struct nn_embedding_bwd_params {
+    int64_t rows; /* of the table */
+} nn_embedding_bwd_params;
+
 typedef struct nn_fill_params {
     double value;
     nn_dtype dtype;
@@ -51,14 +59,26 @@ typedef struct nn_fill_params {
     int64_t dim[NN_MAX_RANK];
 } nn_fill_params;
 
+typedef struct nn_focal_params {
+    double gamma;
+} nn_focal_params;
+
 typedef struct nn_scale_params {
     double factor, offset; /* y = factor * x + offset */
 } nn_scale_params;
+
+typedef struct nn_softmax_xent_params {
+    double smoothing;
+} nn_softmax_xent_params;
 
 typedef struct nn_sum_params { /* the shape to reduce to: each dim that of x, or 1 */
     int rank;
     int64_t dim[NN_MAX_RANK];
 } nn_sum_params;
+
+typedef struct nn_timestep_params {
+    int64_t dim; /* even */
+} nn_timestep_params;
 
 typedef enum nn_view_kind { NN_RESHAPE, NN_PERMUTE, NN_SLICE, NN_BROADCAST } nn_view_kind;
 typedef struct nn_view_params { /* the result as seen in the memory of the source */
@@ -76,7 +96,8 @@ typedef struct nn_adamw_params {
     double clip_norm; /* 0 = no clipping */
 } nn_adamw_params;
 
-/* What changes with the step, in an input of the graph. */
+/* What changes with the step, in an input of the graph: the learning rate, 1 - beta^t of both
+ * moments, and 1 - decay of the moving average (not the decay: 1 - 0.9999f has lost its digits). */
 enum { NN_HYPER_LR, NN_HYPER_CORRECT1, NN_HYPER_CORRECT2, NN_HYPER_EMA, NN_HYPER_COUNT };
 
 #endif

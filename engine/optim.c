@@ -1,0 +1,134 @@
+/* The optimizer's state and its place in a graph. */
+#include "engine/optim.h"
+
+#include <math.h>
+
+#include "engine/base/alloc.h"
+
+enum { CHUNK = 1 << 18 }; /* elements staged on the host at a time */
+
+/* Copy between two flat buffers of one device, through the host. */
+static nn_status copy_flat(nn_device *d, float *dst, const float *src, int64_t n)
+{
+    float *host = nn_alloc(nn_min(n, CHUNK), sizeof(*host));
+    NN_NEED(host);
+    nn_status status = NN_OK;
+    for (int64_t i = 0; i < n && status == NN_OK; i += CHUNK) {
+        int64_t bytes = nn_min(n - i, CHUNK) * (int64_t)sizeof(*host);
+        status = d->backend->read(d, host, src + i, bytes);
+        if (status == NN_OK) status = d->backend->write(d, dst + i, host, bytes);
+    }
+    nn_free(host);
+    return status;
+}
+
+static nn_status reserve(nn_optimizer *o)
+{
+    nn_device *d = o->params->device;
+    const nn_backend *b = d->backend;
+    int64_t n = o->params->n_elems, bytes = n * (int64_t)sizeof(float);
+    NN_NEED(o->m = b->alloc(d, bytes));
+    NN_NEED(o->v = b->alloc(d, bytes));
+    if (!(o->options.ema_decay > 0)) return NN_OK;
+    NN_NEED(o->ema = b->alloc(d, bytes));
+    return copy_flat(d, o->ema, o->params->values, n);
+}
+
+nn_status nn_optimizer_create(nn_params *params, const nn_adamw_options *options,
+                              nn_optimizer **out)
+{
+    NN_ASSERT(params->grads && params->dtype == NN_F32);
+    nn_optimizer *o = nn_alloc(1, sizeof(*o));
+    NN_NEED(o);
+    o->options = *options;
+    o->params = params;
+    nn_status status = reserve(o);
+    if (status != NN_OK) {
+        nn_optimizer_destroy(o);
+        return status;
+    }
+    *out = o;
+    return NN_OK;
+}
+
+void nn_optimizer_destroy(nn_optimizer *o)
+{
+    if (!o) return;
+    nn_device *d = o->params->device;
+    if (o->m) d->backend->free(d, o->m);
+    if (o->v) d->backend->free(d, o->v);
+    if (o->ema) d->backend->free(d, o->ema);
+    nn_free(o);
+}
+
+void nn_optimizer_add(nn_optimizer *o, nn_graph *g)
+{
+    const nn_adamw_options *a = &o->options;
+    const nn_adamw_params p = { a->beta1, a->beta2, a->eps, a->weight_decay, a->clip_norm };
+    const nn_view flat = nn_view_make(NN_F32, 1, (int64_t[]){ o->params->n_elems });
+    const char *scope = g->scope;
+    g->scope = "optimizer";
+    nn_tensor *values = nn_external(g, "values", &flat, o->params->values);
+    nn_tensor *grads = nn_external(g, "gradients", &flat, o->params->grads);
+    nn_tensor *m = nn_external(g, "adamw.m", &flat, o->m);
+    nn_tensor *v = nn_external(g, "adamw.v", &flat, o->v);
+    nn_tensor *ema = o->ema ? nn_external(g, "ema", &flat, o->ema) : NULL;
+    o->hyper = nn_input(g, "hyper", NN_F32, NN_DIMS(NN_HYPER_COUNT));
+    o->norm = NN_NODE(g, NORM, NULL, grads);
+    nn_keep(o->norm);
+    NN_NODE(g, ADAMW, &p, values, grads, m, v, o->hyper, o->norm, ema);
+    g->scope = scope;
+}
+
+double nn_ema_decay(double decay, int64_t step)
+{
+    return step <= 1 ? 0 : fmin(decay, (double)step / (9.0 + (double)step));
+}
+
+nn_status nn_optimizer_begin(nn_optimizer *o, nn_plan *plan, double lr)
+{
+    float hyper[NN_HYPER_COUNT];
+    o->step++;
+    hyper[NN_HYPER_LR] = (float)lr;
+    hyper[NN_HYPER_CORRECT1] = (float)(1 - pow(o->options.beta1, (double)o->step));
+    hyper[NN_HYPER_CORRECT2] = (float)(1 - pow(o->options.beta2, (double)o->step));
+    hyper[NN_HYPER_EMA] = (float)(1 - nn_ema_decay(o->options.ema_decay, o->step));
+    nn_params_touch(o->params);
+    return nn_plan_write(plan, o->hyper, hyper);
+}
+
+nn_status nn_optimizer_end(nn_optimizer *o, nn_plan *plan, float *norm)
+{
+    *norm = 0;
+    nn_params_touch(o->params);
+    NN_TRY(nn_plan_read(plan, o->norm, norm));
+    if (isfinite(*norm)) return NN_OK;
+    o->step--;
+    o->n_skipped++;
+    return NN_OK;
+}
+
+nn_status nn_optimizer_swap_ema(nn_optimizer *o)
+{
+    NN_ASSERT(o->ema);
+    nn_device *d = o->params->device;
+    int64_t n = o->params->n_elems;
+    float *kept = d->backend->alloc(d, n * (int64_t)sizeof(*kept));
+    NN_NEED(kept);
+    nn_status status = copy_flat(d, kept, o->params->values, n);
+    if (status == NN_OK) status = copy_flat(d, o->params->values, o->ema, n);
+    if (status == NN_OK) status = copy_flat(d, o->ema, kept, n);
+    d->backend->free(d, kept);
+    nn_params_touch(o->params);
+    return status;
+}
+
+double nn_schedule_at(const nn_schedule *s, int64_t step)
+{
+    const double pi = 3.14159265358979323846;
+    if (step < s->warmup) return s->lr * (double)step / (double)s->warmup;
+    if (s->kind == NN_LR_CONSTANT) return s->lr;
+    double span = (double)nn_max(s->total - s->warmup, 1);
+    double done = fmin((double)(step - s->warmup) / span, 1.0);
+    return s->lr * (s->kind == NN_LR_LINEAR ? 1 - done : 0.5 * (1 + cos(pi * done)));
+}

@@ -1,0 +1,72 @@
+/* AdamW over a parameter store, as nodes of the training graph.
+ *
+ * Decoupled decay and bias correction as torch.optim.AdamW; clipping by the global norm as
+ * torch.nn.utils.clip_grad_norm_; the moving average of the weights as diffusers' EMAModel. One
+ * pass over the flat buffers does all of it.
+ *
+ *     nn_optimizer_begin(o, plan, lr);  nn_plan_run(plan, seed);  nn_optimizer_end(o, plan, &norm);
+ *
+ * When the norm of the gradients is not finite, nothing changes and the step does not count. */
+#ifndef ENGINE_OPTIM_H
+#define ENGINE_OPTIM_H
+
+#include "engine/nn.h"
+
+typedef struct nn_adamw_options {
+    double beta1, beta2, eps, weight_decay;
+    double clip_norm; /* 0 = no clipping */
+    double ema_decay; /* 0 = no moving average */
+} nn_adamw_options;
+
+#define NN_ADAMW_DEFAULTS                                                                          \
+    {                                                                                              \
+        .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2                            \
+    }
+
+typedef struct nn_optimizer {
+    nn_adamw_options options;
+    nn_params *params;  /* borrowed */
+    float *m, *v, *ema; /* flat, on the device, in the order of the store; ema NULL = none */
+    int64_t step;       /* updates done */
+    int64_t n_skipped;  /* runs whose norm was not finite */
+    nn_tensor *hyper;   /* input of the graph the optimizer was last added to */
+    nn_tensor *norm;    /* [1] global norm of the gradients, before clipping; kept */
+} nn_optimizer;
+
+/* The store (f32) must have gradients. The moments start at zero, the moving average at the weights
+ * as they are now. Owner: the caller; the store must outlive it. */
+nn_status nn_optimizer_create(nn_params *params, const nn_adamw_options *options,
+                              nn_optimizer **out) NN_CHECKED;
+void nn_optimizer_destroy(nn_optimizer *o);
+
+/* Append the update to a graph, after nn_backward. */
+void nn_optimizer_add(nn_optimizer *o, nn_graph *g);
+
+/* Before each run: the learning rate of this step. Counts the step. */
+nn_status nn_optimizer_begin(nn_optimizer *o, nn_plan *plan, double lr) NN_CHECKED;
+
+/* After each run: the global norm. If it is not finite the step is taken back and n_skipped raised.
+ */
+nn_status nn_optimizer_end(nn_optimizer *o, nn_plan *plan, float *norm) NN_CHECKED;
+
+/* Decay of the moving average in update number `step` (from 1): 0 in the first, so that it starts
+ * at the updated weights, then min(decay, step / (9 + step)). */
+double nn_ema_decay(double decay, int64_t step);
+
+/* Put the moving average in place of the weights, and back: exchanges the two. */
+nn_status nn_optimizer_swap_ema(nn_optimizer *o) NN_CHECKED;
+
+/* -- learning rate schedules ------------------------------------------------------------------ */
+
+typedef enum nn_schedule_kind { NN_LR_CONSTANT, NN_LR_LINEAR, NN_LR_COSINE } nn_schedule_kind;
+typedef struct nn_schedule {
+    nn_schedule_kind kind;
+    double lr;
+    int64_t warmup, total; /* steps */
+} nn_schedule;
+
+/* Rate of update number `step` (from 0): rises linearly over `warmup` steps, then is constant or
+ * falls to 0 at `total`. Source: transformers get_scheduler. */
+double nn_schedule_at(const nn_schedule *s, int64_t step);
+
+#endif
