@@ -1,0 +1,299 @@
+/* Reading: lengths first, then a count of the header's structure, then JSON, then each tensor, then
+ * the layout of all of them. */
+#include "data/safetensors.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/alloc.h"
+#include "engine/base/half.h"
+#include "engine/base/str.h"
+
+static const struct {
+    const char *name;
+    int bits;
+} dtypes[] = {
+#define X(name, bits) { #name, bits },
+    NN_ST_DTYPES(X)
+#undef X
+};
+
+const char *nn_st_dtype_name(nn_st_dtype dtype)
+{
+    return dtypes[dtype].name;
+}
+
+int nn_st_dtype_bits(nn_st_dtype dtype)
+{
+    return dtypes[dtype].bits;
+}
+
+int64_t nn_safetensor_elements(const nn_safetensor *t)
+{
+    int64_t n = 1;
+    for (int i = 0; i < t->rank; i++) n *= t->dim[i];
+    return n;
+}
+
+nn_status nn_safetensor_to_f32(const nn_safetensor *t, float *out)
+{
+    int64_t n = nn_safetensor_elements(t);
+    const char *p = t->data;
+    switch (t->dtype) {
+    case NN_ST_F32:
+        if (n) memcpy(out, p, (size_t)n * sizeof(float));
+        return NN_OK;
+    case NN_ST_F64:
+        for (int64_t i = 0; i < n; i++) {
+            double x;
+            memcpy(&x, p + i * 8, sizeof(x));
+            out[i] = (float)x;
+        }
+        return NN_OK;
+    case NN_ST_F16:
+    case NN_ST_BF16:
+        for (int64_t i = 0; i < n; i++) {
+            uint16_t h;
+            memcpy(&h, p + i * 2, sizeof(h));
+            out[i] = t->dtype == NN_ST_F16 ? nn_f16_to_f32(h) : nn_bf16_to_f32(h);
+        }
+        return NN_OK;
+    default:
+        return nn_fail(NN_UNSUPPORTED, "tensor '%s' is %s, a float dtype was expected", t->name,
+                       nn_st_dtype_name(t->dtype));
+    }
+}
+
+/* Refuse headers whose JSON would need far more memory than their tensors can justify: each tensor
+ * has at most 8 dimensions, 2 offsets and 3 keys, so commas and brackets are bounded. */
+static nn_status check_structure(const char *path, const char *header, int64_t n)
+{
+    const int64_t most = (int64_t)NN_SAFETENSORS_MOST * 20;
+    int64_t marks = 0;
+    bool quoted = false;
+    for (int64_t i = 0; i < n; i++) {
+        char c = header[i];
+        if (quoted && c == '\\')
+            i++;
+        else if (c == '"')
+            quoted = !quoted;
+        else if (!quoted)
+            marks += c == ',' || c == '[' || c == '{';
+    }
+    if (marks <= most) return NN_OK;
+    return nn_fail(NN_FORMAT, "%s: the header has %lld commas and brackets, %d tensors need fewer",
+                   path, (long long)marks, NN_SAFETENSORS_MOST);
+}
+
+/* Rules 1 and the textual part of 2: lengths, first byte, UTF-8. */
+static nn_status check_header(const char *path, const nn_map *map, int64_t *header_bytes)
+{
+    uint64_t n = 0;
+    if (map->size < 8)
+        return nn_fail(NN_FORMAT, "%s: has %lld bytes, a safetensors file has at least 8", path,
+                       (long long)map->size);
+    for (int i = 7; i >= 0; i--) n = n << 8 | map->data[i];
+    if (n > NN_SAFETENSORS_HEADER_BYTES)
+        return nn_fail(NN_FORMAT,
+                       "%s: the header is said to have %llu bytes, at most %d are allowed; is this "
+                       "a safetensors file?",
+                       path, (unsigned long long)n, NN_SAFETENSORS_HEADER_BYTES);
+    if ((int64_t)n > map->size - 8)
+        return nn_fail(NN_FORMAT,
+                       "%s: the header is said to have %llu bytes, but only %lld follow; the file "
+                       "is cut off",
+                       path, (unsigned long long)n, (long long)map->size - 8);
+    const char *header = (const char *)map->data + 8;
+    if (n == 0 || header[0] != '{')
+        return nn_fail(NN_FORMAT, "%s: the header does not begin with '{'", path);
+    if (!nn_utf8_valid(header, (int64_t)n))
+        return nn_fail(NN_FORMAT, "%s: the header is not valid UTF-8", path);
+    *header_bytes = (int64_t)n;
+    return check_structure(path, header, (int64_t)n);
+}
+
+static nn_status read_dtype(const char *path, const json_t *entry, nn_safetensor *t)
+{
+    const char *name = json_string_value(json_object_get(entry, "dtype"));
+    if (!name) return nn_fail(NN_FORMAT, "%s: tensor '%.200s' has no dtype", path, t->name);
+    for (int i = 0; i < NN_ST_COUNT; i++) {
+        if (strcmp(dtypes[i].name, name) != 0) continue;
+        t->dtype = (nn_st_dtype)i;
+        return NN_OK;
+    }
+    return nn_fail(NN_FORMAT, "%s: tensor '%.200s' has the unknown dtype '%.40s'", path, t->name,
+                   name);
+}
+
+/* The shape, and t->bytes as it demands. */
+static nn_status read_shape(const char *path, const json_t *entry, nn_safetensor *t)
+{
+    const json_t *shape = json_object_get(entry, "shape");
+    if (!json_is_array(shape))
+        return nn_fail(NN_FORMAT, "%s: tensor '%.200s' has no shape", path, t->name);
+    if (json_array_size(shape) > NN_SAFETENSORS_RANK)
+        return nn_fail(NN_FORMAT, "%s: tensor '%.200s' has %zu dimensions, at most %d are read",
+                       path, t->name, json_array_size(shape), NN_SAFETENSORS_RANK);
+    t->rank = (int)json_array_size(shape);
+    int64_t bits = nn_st_dtype_bits(t->dtype);
+    for (int i = 0; i < t->rank; i++) {
+        const json_t *dim = json_array_get(shape, (size_t)i);
+        t->dim[i] = json_integer_value(dim);
+        if (!json_is_integer(dim) || t->dim[i] < 0)
+            return nn_fail(NN_FORMAT,
+                           "%s: dimension %d of tensor '%.200s' is no integer of 0 or more", path,
+                           i, t->name);
+        if (__builtin_mul_overflow(bits, t->dim[i], &bits))
+            return nn_fail(NN_FORMAT, "%s: the size of tensor '%.200s' overflows", path, t->name);
+    }
+    if (bits % 8)
+        return nn_fail(NN_FORMAT, "%s: tensor '%.200s' (%s) does not end on a whole byte", path,
+                       t->name, nn_st_dtype_name(t->dtype));
+    t->bytes = bits / 8;
+    return NN_OK;
+}
+
+static nn_status read_offsets(const char *path, const json_t *entry, int64_t header_bytes,
+                              const nn_map *map, nn_safetensor *t)
+{
+    const json_t *offsets = json_object_get(entry, "data_offsets");
+    const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
+    if (json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end))
+        return nn_fail(NN_FORMAT, "%s: tensor '%.200s' has no data_offsets [begin, end]", path,
+                       t->name);
+    int64_t from = json_integer_value(begin), to = json_integer_value(end);
+    int64_t most = map->size - 8 - header_bytes;
+    if (from < 0 || to < from || to > most)
+        return nn_fail(NN_FORMAT,
+                       "%s: tensor '%.200s' lies at %lld to %lld, outside the %lld bytes of data",
+                       path, t->name, (long long)from, (long long)to, (long long)most);
+    if (to - from != t->bytes)
+        return nn_fail(NN_FORMAT, "%s: tensor '%.200s' has %lld bytes, its shape needs %lld", path,
+                       t->name, (long long)(to - from), (long long)t->bytes);
+    t->data = map->data + 8 + header_bytes + from;
+    return NN_OK;
+}
+
+static nn_status read_metadata(const char *path, json_t *object, nn_safetensors *file)
+{
+    if (!json_is_object(object)) return nn_fail(NN_FORMAT, "%s: __metadata__ is no object", path);
+    file->metadata =
+        nn_arena_alloc(&file->arena, (int64_t)json_object_size(object), sizeof(nn_st_pair));
+    NN_NEED(file->metadata);
+    for (void *it = json_object_iter(object); it; it = json_object_iter_next(object, it)) {
+        const char *value = json_string_value(json_object_iter_value(it));
+        nn_st_pair *pair = &file->metadata[file->n_metadata];
+        if (!value)
+            return nn_fail(NN_FORMAT, "%s: __metadata__ '%.200s' is no string", path,
+                           json_object_iter_key(it));
+        NN_NEED(pair->key = nn_arena_strdup(&file->arena, json_object_iter_key(it)));
+        NN_NEED(pair->value = nn_arena_strdup(&file->arena, value));
+        file->n_metadata++;
+    }
+    return NN_OK;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const nn_safetensor *x = a, *y = b;
+    if (x->data != y->data) return (const char *)x->data < (const char *)y->data ? -1 : 1;
+    return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* empty ones first */
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const nn_safetensor *)a)->name, ((const nn_safetensor *)b)->name);
+}
+
+/* Rules 3 and 5: the tensors fill the data, each beginning where the last one ended. */
+static nn_status check_layout(const char *path, int64_t header_bytes, nn_safetensors *file)
+{
+    const unsigned char *data = file->map.data + 8 + header_bytes, *next = data;
+    const unsigned char *end = file->map.data + file->map.size;
+    if (file->n) qsort(file->tensor, (size_t)file->n, sizeof(*file->tensor), by_place);
+    for (int64_t i = 0; i < file->n; i++) {
+        const nn_safetensor *t = &file->tensor[i];
+        const unsigned char *begin = t->data;
+        if (begin != next)
+            return nn_fail(NN_FORMAT, "%s: tensor '%.200s' begins at %lld, %s %lld", path, t->name,
+                           (long long)(begin - data),
+                           begin > next ? "after a hole from" : "inside the one that ends at",
+                           (long long)(next - data));
+        next = begin + t->bytes;
+    }
+    if (next != end)
+        return nn_fail(NN_FORMAT, "%s: %lld bytes follow the last tensor", path,
+                       (long long)(end - next));
+    if (file->n) qsort(file->tensor, (size_t)file->n, sizeof(*file->tensor), by_name);
+    return NN_OK;
+}
+
+static nn_status read_entries(const char *path, json_t *root, int64_t header_bytes,
+                              nn_safetensors *file)
+{
+    if (json_object_size(root) > NN_SAFETENSORS_MOST)
+        return nn_fail(NN_FORMAT, "%s: has %zu tensors, at most %d are read", path,
+                       json_object_size(root), NN_SAFETENSORS_MOST);
+    file->tensor =
+        nn_arena_alloc(&file->arena, (int64_t)json_object_size(root), sizeof(*file->tensor));
+    NN_NEED(file->tensor);
+    for (void *it = json_object_iter(root); it; it = json_object_iter_next(root, it)) {
+        json_t *entry = json_object_iter_value(it);
+        if (strcmp(json_object_iter_key(it), "__metadata__") == 0) {
+            NN_TRY(read_metadata(path, entry, file));
+            continue;
+        }
+        nn_safetensor *t = &file->tensor[file->n++];
+        NN_NEED(t->name = nn_arena_strdup(&file->arena, json_object_iter_key(it)));
+        NN_TRY(read_dtype(path, entry, t));
+        NN_TRY(read_shape(path, entry, t));
+        NN_TRY(read_offsets(path, entry, header_bytes, &file->map, t));
+    }
+    return check_layout(path, header_bytes, file);
+}
+
+static nn_status open_mapped(const char *path, nn_safetensors *file)
+{
+    int64_t header_bytes;
+    json_error_t error;
+    NN_TRY(check_header(path, &file->map, &header_bytes));
+    json_t *root = json_loadb((const char *)file->map.data + 8, (size_t)header_bytes,
+                              JSON_REJECT_DUPLICATES, &error);
+    if (!root)
+        return nn_fail(NN_FORMAT, "%s: the header is no valid JSON: byte %d: %s", path,
+                       error.position, error.text);
+    nn_status status = read_entries(path, root, header_bytes, file);
+    json_decref(root);
+    return status;
+}
+
+nn_status nn_safetensors_open(const char *path, nn_safetensors *file)
+{
+    *file = (nn_safetensors){ 0 };
+    NN_TRY(nn_map_open(path, &file->map));
+    nn_status status = open_mapped(path, file);
+    if (status != NN_OK) nn_safetensors_close(file);
+    return status;
+}
+
+void nn_safetensors_close(nn_safetensors *file)
+{
+    nn_map_close(&file->map);
+    nn_arena_free(&file->arena);
+    *file = (nn_safetensors){ 0 };
+}
+
+const nn_safetensor *nn_safetensors_find(const nn_safetensors *file, const char *name)
+{
+    nn_safetensor wanted = { .name = name };
+    if (!file->n) return NULL;
+    return bsearch(&wanted, file->tensor, (size_t)file->n, sizeof(*file->tensor), by_name);
+}
+
+const char *nn_safetensors_metadata(const nn_safetensors *file, const char *key)
+{
+    for (int64_t i = 0; i < file->n_metadata; i++)
+        if (strcmp(file->metadata[i].key, key) == 0) return file->metadata[i].value;
+    return NULL;
+}

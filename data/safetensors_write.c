@@ -1,0 +1,136 @@
+/* Writing: the header is built in memory, the data is streamed from the caller's tensors. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/json.h"
+#include "data/safetensors.h"
+#include "engine/base/alloc.h"
+#include "engine/base/str.h"
+
+static int by_size_and_name(const void *a, const void *b)
+{
+    const nn_safetensor *x = *(const nn_safetensor *const *)a;
+    const nn_safetensor *y = *(const nn_safetensor *const *)b;
+    int bits = nn_st_dtype_bits(y->dtype) - nn_st_dtype_bits(x->dtype);
+    return bits ? bits : strcmp(x->name, y->name);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(const nn_safetensor *const *)a)->name,
+                  (*(const nn_safetensor *const *)b)->name);
+}
+
+static nn_status check_tensor(const nn_safetensor *t)
+{
+    if (!t->name || !nn_utf8_valid(t->name, (int64_t)strlen(t->name)))
+        return nn_fail(NN_ARGUMENT, "a tensor to be written has no name in UTF-8");
+    if (strcmp(t->name, "__metadata__") == 0)
+        return nn_fail(NN_ARGUMENT, "no tensor may be called __metadata__");
+    if ((unsigned)t->dtype >= NN_ST_COUNT || t->rank < 0 || t->rank > NN_SAFETENSORS_RANK)
+        return nn_fail(NN_ARGUMENT, "tensor '%s' has rank %d, at most %d are written", t->name,
+                       t->rank, NN_SAFETENSORS_RANK);
+    int64_t bits = nn_st_dtype_bits(t->dtype);
+    bool fits = true;
+    for (int i = 0; i < t->rank; i++)
+        fits = fits && t->dim[i] >= 0 && !__builtin_mul_overflow(bits, t->dim[i], &bits);
+    if (!fits || bits % 8 || bits / 8 != t->bytes)
+        return nn_fail(NN_ARGUMENT, "tensor '%s' has %lld bytes, its shape needs %lld", t->name,
+                       (long long)t->bytes, fits ? (long long)(bits / 8) : -1LL);
+    return NN_OK;
+}
+
+static nn_status check_tensors(const nn_safetensor **order, int64_t n)
+{
+    if (n > NN_SAFETENSORS_MOST)
+        return nn_fail(NN_ARGUMENT, "%lld tensors to write, at most %d fit", (long long)n,
+                       NN_SAFETENSORS_MOST);
+    for (int64_t i = 0; i < n; i++) NN_TRY(check_tensor(order[i]));
+    if (n) qsort(order, (size_t)n, sizeof(*order), by_name);
+    for (int64_t i = 1; i < n; i++)
+        if (by_name(&order[i - 1], &order[i]) == 0)
+            return nn_fail(NN_ARGUMENT, "two tensors are called '%s'", order[i]->name);
+    if (n) qsort(order, (size_t)n, sizeof(*order), by_size_and_name);
+    return NN_OK;
+}
+
+static nn_status add_metadata(nn_text *header, const nn_st_pair *pair, int64_t n)
+{
+    static const nn_st_pair from_torch = { "format", "pt" };
+    if (n == 0) {
+        pair = &from_torch;
+        n = 1;
+    }
+    NN_TRY(nn_text_add(header, "{\"__metadata__\":{"));
+    for (int64_t i = 0; i < n; i++) {
+        if (i) NN_TRY(nn_text_add(header, ","));
+        NN_TRY(nn_json_write_string(header, pair[i].key));
+        NN_TRY(nn_text_add(header, ":"));
+        NN_TRY(nn_json_write_string(header, pair[i].value));
+    }
+    return nn_text_add(header, "}");
+}
+
+static nn_status add_entry(nn_text *header, const nn_safetensor *t, int64_t begin)
+{
+    NN_TRY(nn_text_add(header, ","));
+    NN_TRY(nn_json_write_string(header, t->name));
+    NN_TRY(nn_text_add(header, ":{\"dtype\":\"%s\",\"shape\":[", nn_st_dtype_name(t->dtype)));
+    for (int i = 0; i < t->rank; i++)
+        NN_TRY(nn_text_add(header, "%s%lld", i ? "," : "", (long long)t->dim[i]));
+    return nn_text_add(header, "],\"data_offsets\":[%lld,%lld]}", (long long)begin,
+                       (long long)(begin + t->bytes));
+}
+
+/* The eight length bytes and the header, padded with spaces to a multiple of 8. */
+static nn_status build_header(nn_text *header, const nn_safetensor *const *order, int64_t n,
+                              const nn_st_pair *metadata, int64_t n_metadata)
+{
+    unsigned char length[8] = { 0 };
+    int64_t begin = 0;
+    NN_TRY(nn_text_add_bytes(header, length, sizeof(length)));
+    NN_TRY(add_metadata(header, metadata, n_metadata));
+    for (int64_t i = 0; i < n; i++) {
+        NN_TRY(add_entry(header, order[i], begin));
+        begin += order[i]->bytes;
+    }
+    NN_TRY(nn_text_add(header, "}"));
+    while (header->length % 8) NN_TRY(nn_text_add(header, " "));
+    int64_t bytes = header->length - 8;
+    if (bytes > NN_SAFETENSORS_HEADER_BYTES)
+        return nn_fail(NN_ARGUMENT, "the header would have %lld bytes, at most %d are allowed",
+                       (long long)bytes, NN_SAFETENSORS_HEADER_BYTES);
+    for (int i = 0; i < 8; i++) header->text[i] = (char)(bytes >> (8 * i) & 0xff);
+    return NN_OK;
+}
+
+static nn_status write_file(const char *path, const nn_text *header,
+                            const nn_safetensor *const *order, int64_t n)
+{
+    nn_writer w;
+    nn_status status = nn_writer_open(path, &w);
+    if (status == NN_OK) status = nn_writer_add(&w, header->text, header->length);
+    for (int64_t i = 0; status == NN_OK && i < n; i++)
+        status = nn_writer_add(&w, order[i]->data, order[i]->bytes);
+    if (status == NN_OK) return nn_writer_commit(&w);
+    nn_writer_abort(&w);
+    return status;
+}
+
+nn_status nn_safetensors_write(const char *path, const nn_safetensor *tensors, int64_t n,
+                               const nn_st_pair *metadata, int64_t n_metadata)
+{
+    nn_text header = { 0 };
+    const nn_safetensor **order = nn_alloc(n, sizeof(*order));
+    NN_NEED(order);
+    for (int64_t i = 0; i < n; i++) order[i] = &tensors[i];
+    nn_status status = check_tensors(order, n);
+    if (status == NN_OK) status = build_header(&header, order, n, metadata, n_metadata);
+    if (status == NN_OK)
+        status = write_file(path, &header, order, n);
+    else
+        nn_fail_prefix(status, "%s: ", path);
+    nn_text_free(&header);
+    nn_free(order);
+    return status;
+}
