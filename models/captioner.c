@@ -13,7 +13,8 @@ nn_status captioner_config_parse(const nn_json *json, captioner_config *out)
     NN_TRY(vit_config_parse(&vision, &out->vision));
     NN_TRY(nn_json_child(json, "text_config", &text));
     NN_TRY(text_decoder_config_parse(&text, &out->text));
-    if (!nn_json_has(&text, "encoder_hidden_size")) out->text.encoder_width = out->vision.hidden_size;
+    if (!nn_json_has(&text, "encoder_hidden_size"))
+        out->text.encoder_width = out->vision.hidden_size;
     return NN_OK;
 }
 

@@ -1,4 +1,5 @@
-/* BLIP's captioner: image encoder and text decoder. Source: transformers BlipForConditionalGeneration. */
+/* BLIP's captioner: image encoder and text decoder. Source: transformers
+ * BlipForConditionalGeneration. */
 #ifndef MODELS_CAPTIONER_H
 #define MODELS_CAPTIONER_H
 
@@ -18,25 +19,30 @@ captioner_config captioner_config_blip_base(void);
 /* pixels [B, S, S, 3] -> [B, tokens, D]; parameters below s.vision_model. */
 nn_tensor *captioner_encode(nn_scope s, const captioner_config *c, nn_tensor *pixels);
 
-/* Teacher forcing: ids [B, T], key_mask [B, T] or NULL -> logits [B, T, V]; parameters below s.text_decoder. */
+/* Teacher forcing: ids [B, T], key_mask [B, T] or NULL -> logits [B, T, V]; parameters below
+ * s.text_decoder. */
 nn_tensor *captioner_logits(nn_scope s, const captioner_config *c, nn_tensor *image, nn_tensor *ids,
                             nn_tensor *key_mask);
 
-/* Mean cross-entropy of labels [B, T] (i32, < 0 = ignored), each predicted from the ids before it. */
+/* Mean cross-entropy of labels [B, T] (i32, < 0 = ignored), each predicted from the ids before it.
+ */
 nn_tensor *captioner_loss(nn_scope s, const captioner_config *c, nn_tensor *pixels, nn_tensor *ids,
                           nn_tensor *key_mask, nn_tensor *labels);
 
-/* -- decoding --------------------------------------------------------------------------------------------------- */
+/* -- decoding
+ * ---------------------------------------------------------------------------------------------------
+ */
 
-/* Plans and caches for up to `images` pictures with `beams` beams and captions of up to `room` ids. The store must be
- * sealed and outlive the session, and so must the device. Owner: the caller. */
+/* Plans and caches for up to `images` pictures with `beams` beams and captions of up to `room` ids.
+ * The store must be sealed and outlive the session, and so must the device. Owner: the caller. */
 typedef struct captioner_session captioner_session;
 nn_status captioner_session_create(const captioner_config *c, nn_params *params, nn_device *device,
-                                   int64_t images, int64_t beams, int64_t room, captioner_session **out)
-    NN_CHECKED;
+                                   int64_t images, int64_t beams, int64_t room,
+                                   captioner_session **out) NN_CHECKED;
 void captioner_session_destroy(captioner_session *session);
 
-/* Look at the pictures: pixels [images, S, S, 3], normalised. Captions of any number of prompts may follow. */
+/* Look at the pictures: pixels [images, S, S, 3], normalised. Captions of any number of prompts may
+ * follow. */
 nn_status captioner_session_look(captioner_session *session, const float *pixels) NN_CHECKED;
 
 /* A decode_step over the session: ctx is the captioner_session. */

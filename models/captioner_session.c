@@ -50,7 +50,8 @@ static nn_status plan_look(captioner_session *s, nn_params *params)
                          NN_DIMS(s->cache.images, v->image_size, v->image_size, 3));
     nn_tensor *image = captioner_encode(root, &s->config, s->pixels);
     text_decoder_prefill(nn_at(root, "text_decoder"), &s->config.text, image, &s->cache);
-    return nn_plan_create(s->look_graph, s->owner, &(nn_plan_options){ .frozen = true }, &s->look_plan);
+    return nn_plan_create(s->look_graph, s->owner, &(nn_plan_options){ .frozen = true },
+                          &s->look_plan);
 }
 
 static nn_status plan_step(captioner_session *s, nn_params *params)
@@ -62,8 +63,8 @@ static nn_status plan_step(captioner_session *s, nn_params *params)
     s->ids = nn_input(g, "ids", NN_I32, NN_DIMS(rows, 1));
     s->position = nn_input(g, "position", NN_I32, NN_DIMS(1));
     s->seen = nn_input(g, "seen", NN_I32, NN_DIMS(rows, s->cache.room));
-    s->logits = text_decoder_step(nn_at(root, "text_decoder"), &s->config.text, s->ids, s->position, s->seen,
-                                  &s->cache);
+    s->logits = text_decoder_step(nn_at(root, "text_decoder"), &s->config.text, s->ids, s->position,
+                                  s->seen, &s->cache);
     nn_keep(s->logits);
     return nn_plan_create(g, s->owner, &(nn_plan_options){ .frozen = true }, &s->step_plan);
 }
@@ -79,7 +80,8 @@ static nn_status open_session(captioner_session *s, nn_params *params)
 }
 
 nn_status captioner_session_create(const captioner_config *c, nn_params *params, nn_device *device,
-                                   int64_t images, int64_t beams, int64_t room, captioner_session **out)
+                                   int64_t images, int64_t beams, int64_t room,
+                                   captioner_session **out)
 {
     captioner_session *s = nn_alloc(1, sizeof(*s));
     NN_NEED(s);
@@ -134,8 +136,8 @@ static nn_status reorder(captioner_session *s, int rows, const int32_t *parents,
     for (int r = 0; r < rows; r++) moved |= parents[r] != r;
     if (!moved) return NN_OK;
     for (int r = 0; r < rows; r++)
-        NN_TRY(b->read(s->owner, s->shelf + r * s->row_bytes, (char *)layer + parents[r] * s->row_bytes,
-                       s->row_bytes));
+        NN_TRY(b->read(s->owner, s->shelf + r * s->row_bytes,
+                       (char *)layer + parents[r] * s->row_bytes, s->row_bytes));
     return b->write(s->owner, layer, s->shelf, rows * s->row_bytes);
 }
 

@@ -12,8 +12,15 @@ static const char *device_name = "cpu", *only;
 static int64_t n_threads;
 
 static const nn_option options[] = {
-    { .name = "device", .text = &device_name, .value = "NAME", .help = "device that runs the networks" },
-    { .name = "threads", .integer = &n_threads, .low = 0, .high = 1024, .help = "threads; 0 = all processors" },
+    { .name = "device",
+      .text = &device_name,
+      .value = "NAME",
+      .help = "device that runs the networks" },
+    { .name = "threads",
+      .integer = &n_threads,
+      .low = 0,
+      .high = 1024,
+      .help = "threads; 0 = all processors" },
     { .name = "only", .text = &only, .value = "GLOB", .help = "run the cases whose name matches" },
     { 0 },
 };
@@ -58,8 +65,10 @@ static void run_case(tally *t, const json_t *json, nn_device *device)
     }
     if (only && fnmatch(only, name, 0) != 0) return;
     verify_case v = { .name = name, .json = json, .device = device, .abs = 2e-4, .rel = 1e-3 };
-    if (json_object_get(tolerance, "abs")) v.abs = json_number_value(json_object_get(tolerance, "abs"));
-    if (json_object_get(tolerance, "rel")) v.rel = json_number_value(json_object_get(tolerance, "rel"));
+    if (json_object_get(tolerance, "abs"))
+        v.abs = json_number_value(json_object_get(tolerance, "abs"));
+    if (json_object_get(tolerance, "rel"))
+        v.rel = json_number_value(json_object_get(tolerance, "rel"));
     double start = nn_clock_seconds();
     verify_fn *run = verify_network(network);
     nn_status status = run ? run(&v) : NN_UNSUPPORTED;
@@ -86,7 +95,9 @@ static nn_status run_cases(const json_t *root, const char *path)
     tally t = { 0 };
     nn_device *device;
     if (json_integer_value(json_object_get(root, "format")) != 1 || !json_is_array(cases))
-        return nn_fail(NN_FORMAT, "%s: not a case file: \"format\": 1 and a list \"cases\" are expected", path);
+        return nn_fail(NN_FORMAT,
+                       "%s: not a case file: \"format\": 1 and a list \"cases\" are expected",
+                       path);
     NN_TRY(nn_device_open(device_name, (int)n_threads, &device));
     json_array_foreach(cases, i, one)
     {
@@ -96,7 +107,8 @@ static nn_status run_cases(const json_t *root, const char *path)
     nn_device_close(device);
     printf("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped);
     if (nn_cli_interrupted()) return nn_fail(NN_INTERRUPTED, "interrupted");
-    return t.failed ? nn_fail(NN_NUMERIC, "%d of %d cases failed", t.failed, t.passed + t.failed) : NN_OK;
+    return t.failed ? nn_fail(NN_NUMERIC, "%d of %d cases failed", t.failed, t.passed + t.failed)
+                    : NN_OK;
 }
 
 static nn_status verify(const nn_cli *cli)
@@ -121,8 +133,9 @@ static const nn_command commands[] = {
     { 0 },
 };
 
-static const nn_program program = { "recap-verify", "Checks networks, training steps and samplers against known outputs.",
-                                    commands };
+static const nn_program program = {
+    "recap-verify", "Checks networks, training steps and samplers against known outputs.", commands
+};
 
 int main(int argc, char **argv)
 {

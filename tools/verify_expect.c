@@ -6,13 +6,15 @@
 
 #include "tools/verify.h"
 
-void verify_number(verify_case *v, const char *what, double got, double want, double abs, double rel)
+void verify_number(verify_case *v, const char *what, double got, double want, double abs,
+                   double rel)
 {
     double allowed = abs + rel * fabs(want);
     double over = fabs(got - want) / allowed;
     if (isnan(over)) over = INFINITY;
     if (over > 1 && !v->why[0])
-        snprintf(v->why, sizeof(v->why), "%s is %.8g, %.8g is expected (allowed %.2g)", what, got, want, allowed);
+        snprintf(v->why, sizeof(v->why), "%s is %.8g, %.8g is expected (allowed %.2g)", what, got,
+                 want, allowed);
     v->worst = fmax(v->worst, over);
 }
 
@@ -36,7 +38,8 @@ static void statistics(verify_case *v, const json_t *e, const char *name, const 
     }
 }
 
-nn_status verify_expect(verify_case *v, const char *name, const float *values, int rank, const int64_t *dim)
+nn_status verify_expect(verify_case *v, const char *name, const float *values, int rank,
+                        const int64_t *dim)
 {
     json_t *e = json_object_get(json_object_get(v->json, "expect"), name), *want;
     const json_t *shape = json_object_get(e, "shape");
@@ -53,7 +56,8 @@ nn_status verify_expect(verify_case *v, const char *name, const float *values, i
     {
         int64_t at = strtoll(key, NULL, 10);
         char what[128];
-        if (at < 0 || at >= n) return nn_fail(NN_FORMAT, "%s: %s has no element %s", v->name, name, key);
+        if (at < 0 || at >= n)
+            return nn_fail(NN_FORMAT, "%s: %s has no element %s", v->name, name, key);
         snprintf(what, sizeof(what), "%s[%s]", name, key);
         verify_number(v, what, values[at], json_number_value(want), v->abs, v->rel);
     }
@@ -62,10 +66,12 @@ nn_status verify_expect(verify_case *v, const char *name, const float *values, i
 
 nn_status verify_ids(verify_case *v, int row, const int32_t *ids, int n)
 {
-    const json_t *want = json_array_get(json_object_get(json_object_get(v->json, "expect"), "ids"), (size_t)row);
+    const json_t *want =
+        json_array_get(json_object_get(json_object_get(v->json, "expect"), "ids"), (size_t)row);
     if (!want) return nn_fail(NN_FORMAT, "%s: expect.ids has no row %d", v->name, row);
     bool same = (int)json_array_size(want) == n;
-    for (int i = 0; same && i < n; i++) same = json_integer_value(json_array_get(want, (size_t)i)) == ids[i];
+    for (int i = 0; same && i < n; i++)
+        same = json_integer_value(json_array_get(want, (size_t)i)) == ids[i];
     if (same) return NN_OK;
     int used = snprintf(v->why, sizeof(v->why), "ids are");
     for (int i = 0; i < n && used < (int)sizeof(v->why); i++)

@@ -28,11 +28,13 @@ static nn_status read_shape(const verify_case *v, const json_t *shape, verify_te
     t->rank = (int)json_array_size(shape);
     t->n = 1;
     if (t->rank < 1 || t->rank > NN_MAX_RANK)
-        return nn_fail(NN_FORMAT, "%s: a tensor has %d dims, 1 to %d are expected", v->name, t->rank, NN_MAX_RANK);
+        return nn_fail(NN_FORMAT, "%s: a tensor has %d dims, 1 to %d are expected", v->name,
+                       t->rank, NN_MAX_RANK);
     for (int i = 0; i < t->rank; i++) {
         t->dim[i] = json_integer_value(json_array_get(shape, (size_t)i));
         if (t->dim[i] < 1 || t->dim[i] > INT32_MAX / t->n)
-            return nn_fail(NN_FORMAT, "%s: dim %d of a tensor is %lld", v->name, i, (long long)t->dim[i]);
+            return nn_fail(NN_FORMAT, "%s: dim %d of a tensor is %lld", v->name, i,
+                           (long long)t->dim[i]);
         t->n *= t->dim[i];
     }
     return NN_OK;
@@ -49,7 +51,8 @@ static nn_status read_fill(const verify_case *v, const json_t *j, verify_tensor 
     int64_t first = 0;
     if (row) {
         int64_t r = json_integer_value(row);
-        if (r < 0 || r >= t->dim[0]) return nn_fail(NN_FORMAT, "%s: no row %lld", v->name, (long long)r);
+        if (r < 0 || r >= t->dim[0])
+            return nn_fail(NN_FORMAT, "%s: no row %lld", v->name, (long long)r);
         t->n /= t->dim[0];
         t->dim[0] = 1;
         first = r * t->n;
@@ -66,7 +69,8 @@ static nn_status read_values(const verify_case *v, const json_t *j, verify_tenso
     int64_t n = (int64_t)json_array_size(values);
     *t = (verify_tensor){ .rank = 1, .dim = { n }, .n = n };
     if (shape) NN_TRY(read_shape(v, shape, t));
-    if (t->n != n) return nn_fail(NN_FORMAT, "%s: %lld values do not fill the shape", v->name, (long long)n);
+    if (t->n != n)
+        return nn_fail(NN_FORMAT, "%s: %lld values do not fill the shape", v->name, (long long)n);
     t->values = nn_alloc(n, sizeof(*t->values));
     NN_NEED(t->values);
     for (int64_t i = 0; i < n; i++)
@@ -103,10 +107,15 @@ nn_status verify_input(const verify_case *v, const char *name, int k, verify_ten
     *out = (verify_tensor){ 0 };
     if (json_is_array(j)) j = json_array_get(j, (size_t)k);
     nn_status status;
-    if (json_is_string(json_object_get(j, "fill"))) status = read_fill(v, j, out);
-    else if (json_object_get(j, "values")) status = read_values(v, j, out);
-    else if (json_object_get(j, "ids")) status = read_ids(v, json_object_get(j, "ids"), out);
-    else return nn_fail(NN_FORMAT, "%s: input %s is missing or has no fill, values or ids", v->name, name);
+    if (json_is_string(json_object_get(j, "fill")))
+        status = read_fill(v, j, out);
+    else if (json_object_get(j, "values"))
+        status = read_values(v, j, out);
+    else if (json_object_get(j, "ids"))
+        status = read_ids(v, json_object_get(j, "ids"), out);
+    else
+        return nn_fail(NN_FORMAT, "%s: input %s is missing or has no fill, values or ids", v->name,
+                       name);
     if (status != NN_OK) verify_tensor_free(out);
     return status;
 }
@@ -129,7 +138,9 @@ void verify_to_nchw(const float *src, int rank, const int64_t *dim, float *dst)
             for (int64_t p = 0; p < hw; p++) dst[(b * c + k) * hw + p] = src[(b * hw + p) * c + k];
 }
 
-/* -- weights ---------------------------------------------------------------------------------------------------- */
+/* -- weights
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 typedef struct fill_job {
     float *out;
@@ -141,7 +152,8 @@ static void fill_part(void *ctx, int thread, int64_t begin, int64_t end)
 {
     const fill_job *j = ctx;
     (void)thread;
-    for (int64_t i = begin; i < end; i++) j->out[i] = j->scale * verify_uniform(j->hash, i) + j->offset;
+    for (int64_t i = begin; i < end; i++)
+        j->out[i] = j->scale * verify_uniform(j->hash, i) + j->offset;
 }
 
 static fill_job rule_of(const char *name, const nn_view *v)
@@ -149,12 +161,18 @@ static fill_job rule_of(const char *name, const nn_view *v)
     fill_job j = { .hash = nn_hash_text(name) };
     int64_t fan = 1;
     for (int i = 1; i < v->rank; i++) fan *= v->dim[i];
-    if (v->rank == 0) j.offset = 2.6592f;
-    else if (v->rank >= 2) j.scale = (float)sqrt(3.0 / (double)fan);
-    else if (nn_ends_with(name, "running_var")) j.scale = 0.2f, j.offset = 1;
-    else if (nn_ends_with(name, "running_mean")) j.scale = 0.1f;
-    else if (nn_ends_with(name, "weight")) j.scale = 0.1f, j.offset = 1;
-    else j.scale = 0.02f;
+    if (v->rank == 0)
+        j.offset = 2.6592f;
+    else if (v->rank >= 2)
+        j.scale = (float)sqrt(3.0 / (double)fan);
+    else if (nn_ends_with(name, "running_var"))
+        j.scale = 0.2f, j.offset = 1;
+    else if (nn_ends_with(name, "running_mean"))
+        j.scale = 0.1f;
+    else if (nn_ends_with(name, "weight"))
+        j.scale = 0.1f, j.offset = 1;
+    else
+        j.scale = 0.02f;
     return j;
 }
 
@@ -223,7 +241,8 @@ static nn_status fill_one(const verify_case *v, nn_params *params, nn_param *p, 
     return status;
 }
 
-nn_status verify_fill(const verify_case *v, nn_params *params, const char *const *strip, int n_strip)
+nn_status verify_fill(const verify_case *v, nn_params *params, const char *const *strip,
+                      int n_strip)
 {
     for (int64_t i = 0; i < params->n; i++) {
         const char *name = params->items[i]->name;
@@ -237,7 +256,8 @@ nn_status verify_fill(const verify_case *v, nn_params *params, const char *const
     return NN_OK;
 }
 
-nn_status verify_config(const verify_case *v, const char *preset, const char *part, bool *is_preset, nn_json *json)
+nn_status verify_config(const verify_case *v, const char *preset, const char *part, bool *is_preset,
+                        nn_json *json)
 {
     const json_t *config = json_object_get(v->json, "config");
     const char *name = json_string_value(config);

@@ -24,7 +24,8 @@ typedef struct forward {
     const char *out_names[2];
     nn_tensor *outs[2];
     void (*build)(struct forward *f, nn_graph *g, nn_params *params); /* sets outs */
-    nn_status (*after)(verify_case *v, const struct forward *f, const float *first); /* more from outs[0]; or NULL */
+    nn_status (*after)(verify_case *v, const struct forward *f,
+                       const float *first); /* more from outs[0]; or NULL */
 } forward;
 
 /* Images come as NCHW in the file and as NHWC into the graph. */
@@ -73,9 +74,11 @@ static nn_status run_plan(verify_case *v, forward *f, nn_graph *g, nn_params *pa
     for (int k = 0; k < 2 && f->out_names[k]; k++) nn_keep(f->outs[k]);
     NN_TRY(nn_plan_create(g, v->device, &(nn_plan_options){ .frozen = true }, &plan));
     nn_status status = NN_OK;
-    for (int i = 0; i < MOST_INPUTS && f->input_names[i] && status == NN_OK; i++) status = write_input(f, plan, i);
+    for (int i = 0; i < MOST_INPUTS && f->input_names[i] && status == NN_OK; i++)
+        status = write_input(f, plan, i);
     if (status == NN_OK) status = nn_plan_run(plan, 0);
-    for (int k = 0; k < 2 && f->out_names[k] && status == NN_OK; k++) status = check_output(v, f, plan, k);
+    for (int k = 0; k < 2 && f->out_names[k] && status == NN_OK; k++)
+        status = check_output(v, f, plan, k);
     nn_plan_destroy(plan);
     return status;
 }
@@ -188,7 +191,7 @@ static nn_status parse_unet(const nn_json *json, void *out)
 
 static nn_status parse_vae(const nn_json *json, void *out)
 {
-    f->outs[0] = vae_config_parse(json, out);
+    return vae_config_parse(json, out);
 }
 
 static nn_status parse_clip(const nn_json *json, void *out)
@@ -212,9 +215,9 @@ nn_status verify_time_embedding(verify_case *v)
 
 nn_status verify_unet(verify_case *v)
 {
-    forward f = {
-        .c.unet = unet_config_sd14(), .input_names = { "latent", "context", "t" }, .build = build_unet
-    };
+    forward f = { .c.unet = unet_config_sd14(),
+                  .input_names = { "latent", "context", "t" },
+                  .build = build_unet };
     NN_TRY(configure(v, "sd14", parse_unet, &f.c.unet));
     f.out_names[0] = "sample";
     return run_forward(v, &f);
@@ -238,7 +241,10 @@ nn_status verify_vae_decoder(verify_case *v)
 
 nn_status verify_clip_text(verify_case *v)
 {
-    forward f = { .c.clip = clip_text_config_sd14(), .input_names = { "ids" }, .build = build_clip, .after = expect_pooled };
+    forward f = { .c.clip = clip_text_config_sd14(),
+                  .input_names = { "ids" },
+                  .build = build_clip,
+                  .after = expect_pooled };
     NN_TRY(configure(v, "sd14", parse_clip, &f.c.clip));
     f.out_names[0] = "hidden";
     return run_forward(v, &f);
@@ -246,7 +252,9 @@ nn_status verify_clip_text(verify_case *v)
 
 nn_status verify_blip_vision(verify_case *v)
 {
-    forward f = { .c.blip = captioner_config_blip_base(), .input_names = { "pixels" }, .build = build_vision };
+    forward f = { .c.blip = captioner_config_blip_base(),
+                  .input_names = { "pixels" },
+                  .build = build_vision };
     NN_TRY(configure(v, "blip-base", parse_blip, &f.c.blip));
     f.out_names[0] = "hidden";
     return run_forward(v, &f);
@@ -254,9 +262,9 @@ nn_status verify_blip_vision(verify_case *v)
 
 nn_status verify_blip_decoder(verify_case *v)
 {
-    forward f = {
-        .c.blip = captioner_config_blip_base(), .input_names = { "pixels", "ids" }, .build = build_blip
-    };
+    forward f = { .c.blip = captioner_config_blip_base(),
+                  .input_names = { "pixels", "ids" },
+                  .build = build_blip };
     NN_TRY(configure(v, "blip-base", parse_blip, &f.c.blip));
     f.out_names[0] = "logits";
     return run_forward(v, &f);

@@ -41,8 +41,8 @@ static int64_t find_at(const json_t *named, const char *name, json_t **at)
 }
 
 /* Samples of a tensor under expect.<what>. */
-static nn_status expect_samples(verify_case *v, const char *what, const nn_param *p, const float *values,
-                                double abs, double rel)
+static nn_status expect_samples(verify_case *v, const char *what, const nn_param *p,
+                                const float *values, double abs, double rel)
 {
     json_t *at, *want;
     const char *key;
@@ -61,7 +61,8 @@ static nn_status expect_samples(verify_case *v, const char *what, const nn_param
 }
 
 static nn_status each_expected(verify_case *v, const char *what, nn_params *params,
-                               nn_status (*check)(verify_case *, nn_params *, nn_param *, const json_t *))
+                               nn_status (*check)(verify_case *, nn_params *, nn_param *,
+                                                  const json_t *))
 {
     json_t *want;
     const char *name;
@@ -93,10 +94,12 @@ static nn_status check_norm(verify_case *v, nn_params *params, nn_param *p, cons
 static nn_status check_gradient(verify_case *v, nn_params *params, nn_param *p, const json_t *want)
 {
     (void)want;
-    /* relative to the value; the smallest ones stand in the shadow of the tensor's rounding: its largest gradient */
+    /* relative to the value; the smallest ones stand in the shadow of the tensor's rounding: its
+     * largest gradient */
     const float *g = gradient_of(params, p);
     double largest = 0;
-    for (int64_t i = 0; i < nn_view_elems(&p->view); i++) largest = fmax(largest, fabs((double)g[i]));
+    for (int64_t i = 0; i < nn_view_elems(&p->view); i++)
+        largest = fmax(largest, fabs((double)g[i]));
     return expect_samples(v, "grads", p, g, 1e-6 * largest, 1e-3);
 }
 
@@ -104,11 +107,13 @@ static nn_status check_value(verify_case *v, nn_params *params, nn_param *p, con
 {
     (void)params, (void)want;
     const json_t *args = json_object_get(v->json, "args");
-    double moved = number_at(args, "lr", 1e-5) * number_at(args, "steps", 1); /* one hundredth of the movement */
+    double moved = number_at(args, "lr", 1e-5) *
+                   number_at(args, "steps", 1); /* one hundredth of the movement */
     return expect_samples(v, "params", p, p->view.data, 0.01 * moved, 0);
 }
 
-static void expect_in_list(verify_case *v, const char *what, int step, double got, double abs, double rel)
+static void expect_in_list(verify_case *v, const char *what, int step, double got, double abs,
+                           double rel)
 {
     char label[64];
     const json_t *list = json_object_get(json_object_get(v->json, "expect"), what);
@@ -117,7 +122,8 @@ static void expect_in_list(verify_case *v, const char *what, int step, double go
     if (want) verify_number(v, label, got, json_number_value(want), abs, rel);
 }
 
-static nn_status run_steps(verify_case *v, trainee *r, nn_params *params, nn_optimizer *o, nn_plan *plan)
+static nn_status run_steps(verify_case *v, trainee *r, nn_params *params, nn_optimizer *o,
+                           nn_plan *plan)
 {
     const json_t *args = json_object_get(v->json, "args");
     int steps = (int)number_at(args, "steps", 1);
@@ -188,7 +194,9 @@ static nn_status train(verify_case *v, trainee *r)
     return status;
 }
 
-/* -- diffusion ------------------------------------------------------------------------------------------------------ */
+/* -- diffusion
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void build_diffusion(trainee *r, nn_graph *g, nn_params *params)
 {
@@ -198,16 +206,19 @@ static void build_diffusion(trainee *r, nn_graph *g, nn_params *params)
     r->target = nn_input(g, "noise", NN_F32, 4, nhwc);
     r->t = nn_input(g, "t", NN_F32, 1, d);
     r->words = nn_input(g, "ids", NN_I32, 2, r->ids.dim);
-    nn_tensor *context = clip_text(nn_root(g, params, "text.text_model"), &r->clip, r->words, false);
+    nn_tensor *context =
+        clip_text(nn_root(g, params, "text.text_model"), &r->clip, r->words, false);
     nn_tensor *noise = unet(nn_root(g, params, "unet"), &r->unet, r->x, r->t, context, false);
     r->loss = nn_mse(g, noise, r->target, NULL);
 }
 
-static nn_status feed_noise(trainee *r, nn_plan *plan, const verify_tensor *noise, const verify_tensor *t)
+static nn_status feed_noise(trainee *r, nn_plan *plan, const verify_tensor *noise,
+                            const verify_tensor *t)
 {
     int64_t n = r->latent.n, each = n / r->latent.dim[0];
     nn_noise_schedule schedule;
-    if (noise->n != n || t->n != r->latent.dim[0]) return nn_fail(NN_SHAPE, "noise or t does not fit the latent");
+    if (noise->n != n || t->n != r->latent.dim[0])
+        return nn_fail(NN_SHAPE, "noise or t does not fit the latent");
     NN_TRY(nn_noise_schedule_sd14(&schedule));
     float *x = nn_alloc(2 * n, sizeof(*x));
     NN_NEED(x);
@@ -268,7 +279,9 @@ nn_status verify_train_diffusion(verify_case *v)
     return status;
 }
 
-/* -- captioner ------------------------------------------------------------------------------------------------------ */
+/* -- captioner
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void build_captioner(trainee *r, nn_graph *g, nn_params *params)
 {
@@ -311,13 +324,16 @@ static nn_status configure_captioner(const verify_case *v, trainee *r)
     }
     r->blip.text.label_smoothing = number_at(args, "label_smoothing", r->blip.text.label_smoothing);
     r->blip.text.dropout = 0;
-    if (json_object_get(args, "tied")) r->blip.text.tied = json_is_true(json_object_get(args, "tied"));
+    if (json_object_get(args, "tied"))
+        r->blip.text.tied = json_is_true(json_object_get(args, "tied"));
     return NN_OK;
 }
 
 nn_status verify_train_captioner(verify_case *v)
 {
-    trainee r = { .blip = captioner_config_blip_base(), .build = build_captioner, .feed = feed_captioner };
+    trainee r = { .blip = captioner_config_blip_base(),
+                  .build = build_captioner,
+                  .feed = feed_captioner };
     NN_TRY(configure_captioner(v, &r));
     nn_status status = verify_input(v, "pixels", 0, &r.pixels);
     if (status == NN_OK) status = verify_input(v, "ids", 0, &r.ids);

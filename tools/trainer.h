@@ -1,0 +1,153 @@
+/* The training loop that all trainers share: steps, accumulation, schedule, moving average,
+ * checkpoints, resumption, progress and interruption. A trainer adds its graph and its data. */
+#ifndef TOOLS_TRAINER_H
+#define TOOLS_TRAINER_H
+
+#include "engine/checkpoint.h"
+#include "engine/optim.h"
+#include "tools/cli.h"
+
+/* What the command line decides. Options with the names that users of diffusers' trainers know. */
+typedef struct trainer_settings {
+    const char *output, *device;
+    int64_t threads, steps, batch, accumulate, warmup, seed, checkpoint_every, keep;
+    int schedule; /* index in trainer_schedules */
+    double lr, beta1, beta2, eps, weight_decay, clip_norm, ema_decay;
+    bool profile;
+} trainer_settings;
+
+extern const char *const trainer_schedules[];
+
+#define TRAINER_DEFAULTS                                                                           \
+    .device = "cpu", .batch = 64, .accumulate = 1, .checkpoint_every = 500, .keep = 2, .lr = 1e-4, \
+    .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .clip_norm = 1.0
+
+/* Rows of an option table for the settings `s`. */
+#define TRAINER_OPTIONS(s)                                                                         \
+    { .name = "output-dir",                                                                        \
+      .text = &(s).output,                                                                         \
+      .value = "DIR",                                                                              \
+      .required = true,                                                                            \
+      .help = "where checkpoints and the trained model go" },                                      \
+        { .name = "device",                                                                        \
+          .text = &(s).device,                                                                     \
+          .value = "NAME",                                                                         \
+          .help = "device that computes" },                                                        \
+        { .name = "threads",                                                                       \
+          .integer = &(s).threads,                                                                 \
+          .low = 0,                                                                                \
+          .high = 1024,                                                                            \
+          .help = "threads; 0 = all processors" },                                                 \
+        { .name = "max-train-steps",                                                               \
+          .integer = &(s).steps,                                                                   \
+          .low = 1,                                                                                \
+          .high = 1e9,                                                                             \
+          .help = "updates of the weights" },                                                      \
+        { .name = "train-batch-size",                                                              \
+          .integer = &(s).batch,                                                                   \
+          .low = 1,                                                                                \
+          .high = 65536,                                                                           \
+          .help = "samples in one pass" },                                                         \
+        { .name = "gradient-accumulation-steps",                                                   \
+          .integer = &(s).accumulate,                                                              \
+          .low = 1,                                                                                \
+          .high = 65536,                                                                           \
+          .help = "passes in one update" },                                                        \
+        { .name = "learning-rate",                                                                 \
+          .real = &(s).lr,                                                                         \
+          .low = 0,                                                                                \
+          .high = 1,                                                                               \
+          .help = "learning rate" },                                                               \
+        { .name = "lr-scheduler",                                                                  \
+          .choice = &(s).schedule,                                                                 \
+          .choices = trainer_schedules,                                                            \
+          .help = "how the rate goes on after the warm-up" },                                      \
+        { .name = "lr-warmup-steps",                                                               \
+          .integer = &(s).warmup,                                                                  \
+          .low = 0,                                                                                \
+          .high = 1e9,                                                                             \
+          .help = "updates until the rate is reached" },                                           \
+        { .name = "adam-beta1",                                                                    \
+          .real = &(s).beta1,                                                                      \
+          .low = 0,                                                                                \
+          .high = 1,                                                                               \
+          .help = "AdamW's beta1" },                                                               \
+        { .name = "adam-beta2",                                                                    \
+          .real = &(s).beta2,                                                                      \
+          .low = 0,                                                                                \
+          .high = 1,                                                                               \
+          .help = "AdamW's beta2" },                                                               \
+        { .name = "adam-epsilon",                                                                  \
+          .real = &(s).eps,                                                                        \
+          .low = 0,                                                                                \
+          .high = 1,                                                                               \
+          .help = "AdamW's epsilon" },                                                             \
+        { .name = "adam-weight-decay",                                                             \
+          .real = &(s).weight_decay,                                                               \
+          .low = 0,                                                                                \
+          .high = 1,                                                                               \
+          .help = "decoupled weight decay" },                                                      \
+        { .name = "max-grad-norm",                                                                 \
+          .real = &(s).clip_norm,                                                                  \
+          .low = 0,                                                                                \
+          .high = 1e9,                                                                             \
+          .help = "global norm the gradients are clipped to; 0 = off" },                           \
+        { .name = "ema-decay",                                                                     \
+          .real = &(s).ema_decay,                                                                  \
+          .low = 0,                                                                                \
+          .high = 1,                                                                               \
+          .help = "moving average of the weights, which is what gets saved; 0 = off" },            \
+        { .name = "seed",                                                                          \
+          .integer = &(s).seed,                                                                    \
+          .low = 0,                                                                                \
+          .high = 1e15,                                                                            \
+          .help = "seed of everything" },                                                          \
+        { .name = "checkpointing-steps",                                                           \
+          .integer = &(s).checkpoint_every,                                                        \
+          .low = 1,                                                                                \
+          .high = 1e9,                                                                             \
+          .help = "updates between checkpoints" },                                                 \
+        { .name = "checkpoints-total-limit",                                                       \
+          .integer = &(s).keep,                                                                    \
+          .low = 1,                                                                                \
+          .high = 1000,                                                                            \
+          .help = "newest checkpoints that are kept" },                                            \
+    {                                                                                              \
+        .name = "profile", .flag = &(s).profile,                                                   \
+        .help = "time every node: a table at the end and trace.json in the output directory"       \
+    }
+
+typedef struct trainer {
+    const char *what; /* for the progress line */
+    trainer_settings set;
+    const char *config; /* text that must not change between a run and its continuation */
+    nn_device *device;
+    nn_params *params; /* allocated with gradients; values loaded or drawn */
+    void *ctx;
+    /* Build the loss and remember the inputs. */
+    nn_tensor *(*build)(void *ctx, nn_graph *g, nn_params *params);
+    /* Write one pass's inputs. step counts updates from 0, pass is below set.accumulate. */
+    nn_status (*feed)(void *ctx, nn_plan *plan, int64_t step, int64_t pass);
+    /* Position of the data, if there is one: asked when saving, set once before the first step.
+     * NULL = none. */
+    void (*tell)(void *ctx, int64_t *epoch, int64_t *position);
+    nn_status (*seek)(void *ctx, int64_t epoch, int64_t position);
+    /* After each update (step counts from 1): snapshots, validation. NULL = nothing. */
+    nn_status (*after)(void *ctx, struct trainer *t, int64_t step);
+    /* Set by trainer_run. */
+    nn_optimizer *optimizer;
+    int64_t step;
+    double loss; /* mean over the last update's passes */
+} trainer;
+
+/* Train to set.steps, going on from the newest checkpoint in set.output if there is one. When it
+ * returns NN_OK the store holds the trained weights (the moving average if there is one).
+ * NN_INTERRUPTED: a checkpoint was saved. */
+nn_status trainer_run(trainer *t) NN_CHECKED;
+
+/* Whether set.output holds a finished run of this many steps already (a tool then has nothing to
+ * do). */
+bool trainer_finished(const trainer_settings *set);
+nn_status trainer_mark_finished(const trainer_settings *set) NN_CHECKED;
+
+#endif
