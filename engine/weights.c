@@ -1,0 +1,198 @@
+/* Names and shapes are checked in one walk over the store, values move in a second one. */
+#include "engine/weights.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "data/weights.h"
+#include "engine/base/alloc.h"
+#include "engine/base/half.h"
+#include "engine/base/log.h"
+#include "engine/base/str.h"
+
+typedef struct loader {
+    nn_params *params;
+    const char *path;
+    const nn_prefix *prefixes;
+    int n_prefixes;
+    nn_weights file;
+    const nn_safetensor **tensor; /* by index of the parameter */
+} loader;
+
+/* The name that a parameter has in the file. Owner: nn_free. */
+static char *name_in_file(const loader *l, const char *name)
+{
+    for (int i = 0; i < l->n_prefixes; i++)
+        if (nn_starts_with(name, l->prefixes[i].ours))
+            return nn_format("%s%s", l->prefixes[i].theirs, name + strlen(l->prefixes[i].ours));
+    return nn_strdup(name);
+}
+
+static nn_status not_there(const loader *l, const char *name)
+{
+    const char *nearest = NULL;
+    int least = 1 + (int)strlen(name) / 4;
+    for (int64_t i = 0; i < l->file.n; i++) {
+        int edits = nn_edit_distance(name, l->file.tensor[i]->name);
+        if (edits < least) least = edits, nearest = l->file.tensor[i]->name;
+    }
+    return nn_fail(NN_NOT_FOUND, "%s: has no tensor '%s' among its %lld%s%s%s", l->path, name,
+                   (long long)l->file.n, nearest ? "; the nearest is '" : "",
+                   nearest ? nearest : "", nearest ? "'" : "");
+}
+
+static bool is_float(const nn_safetensor *t)
+{
+    return t->dtype == NN_ST_F32 || t->dtype == NN_ST_F16 || t->dtype == NN_ST_BF16 ||
+           t->dtype == NN_ST_F64;
+}
+
+static nn_status check_tensor(const loader *l, const nn_param *p, const nn_safetensor *t)
+{
+    bool same = t->rank == p->view.rank;
+    for (int i = 0; same && i < t->rank; i++) same = t->dim[i] == p->view.dim[i];
+    if (!same) {
+        char shape[NN_SAFETENSORS_RANK * 21 + 1] = "";
+        for (int i = 0, at = 0; i < t->rank; i++)
+            at += snprintf(shape + at, sizeof(shape) - (size_t)at, "%s%lld", i ? "," : "",
+                           (long long)t->dim[i]);
+        return nn_fail(NN_SHAPE, "%s: tensor '%s' is [%s], the model expects %s", l->path, t->name,
+                       shape, nn_view_text(&p->view).s);
+    }
+    if (!is_float(t))
+        return nn_fail(NN_UNSUPPORTED, "%s: tensor '%s' is %s, F32, F16, BF16 or F64 is expected",
+                       l->path, t->name, nn_st_dtype_name(t->dtype));
+    return NN_OK;
+}
+
+static nn_status match(loader *l)
+{
+    for (int64_t i = 0; i < l->params->n; i++) {
+        char *name = name_in_file(l, l->params->items[i]->name);
+        NN_NEED(name);
+        l->tensor[i] = nn_weights_find(&l->file, name);
+        nn_status status =
+            l->tensor[i] ? check_tensor(l, l->params->items[i], l->tensor[i]) : not_there(l, name);
+        nn_free(name);
+        NN_TRY(status);
+    }
+    return NN_OK;
+}
+
+static int64_t largest(const nn_params *params) /* elements of the largest parameter */
+{
+    int64_t most = 0;
+    for (int64_t i = 0; i < params->n; i++)
+        most = nn_max(most, nn_view_elems(&params->items[i]->view));
+    return most;
+}
+
+static nn_status move(loader *l)
+{
+    float *host = nn_alloc(largest(l->params), sizeof(*host));
+    NN_NEED(host);
+    nn_status status = NN_OK;
+    for (int64_t i = 0; i < l->params->n && status == NN_OK; i++) {
+        status = nn_safetensor_to_f32(l->tensor[i], host);
+        if (status == NN_OK) status = nn_params_write(l->params, l->params->items[i], host);
+    }
+    nn_free(host);
+    return status;
+}
+
+static bool is_used(const loader *l, const nn_safetensor *t)
+{
+    for (int64_t i = 0; i < l->params->n; i++)
+        if (l->tensor[i] == t) return true;
+    return false;
+}
+
+static int64_t count_extra(const loader *l)
+{
+    enum { NAMED = 5 };
+    int64_t n = 0;
+    for (int64_t i = 0; i < l->file.n; i++)
+        if (!is_used(l, l->file.tensor[i]) && n++ < NAMED)
+            nn_log(NN_LOG_DEBUG, "%s: tensor '%s' is not used", l->path, l->file.tensor[i]->name);
+    return n;
+}
+
+static nn_status load(loader *l, int64_t *n_extra)
+{
+    l->tensor = nn_alloc(l->params->n, sizeof(*l->tensor));
+    NN_NEED(l->tensor);
+    NN_TRY(match(l));
+    int64_t extra = count_extra(l);
+    if (n_extra) *n_extra = extra;
+    return move(l);
+}
+
+nn_status nn_params_load(nn_params *params, const char *path, const nn_prefix *prefixes,
+                         int n_prefixes, int64_t *n_extra)
+{
+    loader l = { params, path, prefixes, n_prefixes, { 0 }, NULL };
+    NN_ASSERT(params->values && params->dtype == NN_F32);
+    NN_TRY(nn_weights_open(path, &l.file));
+    nn_status status = load(&l, n_extra);
+    nn_free(l.tensor);
+    nn_weights_close(&l.file);
+    return status;
+}
+
+/* -- saving ------------------------------------------------------------------------------------ */
+
+static void narrow(const float *from, int64_t n, nn_dtype dtype, void *to)
+{
+    uint16_t *half = to;
+    if (dtype == NN_F32)
+        memcpy(to, from, (size_t)n * sizeof(*from));
+    else
+        for (int64_t i = 0; i < n; i++)
+            half[i] = dtype == NN_F16 ? nn_f32_to_f16(from[i]) : nn_f32_to_bf16(from[i]);
+}
+
+/* Values that the host can write as they are stay where they are; others go to `to`, one after the
+ * other, through `host`. */
+static nn_status list_tensors(const nn_params *params, nn_dtype dtype, float *host, char *to,
+                              nn_safetensor *tensors)
+{
+    nn_st_dtype name = dtype == NN_F32 ? NN_ST_F32 : dtype == NN_F16 ? NN_ST_F16 : NN_ST_BF16;
+    for (int64_t i = 0; i < params->n; i++) {
+        const nn_param *p = params->items[i];
+        int64_t n = nn_view_elems(&p->view);
+        nn_safetensor *t = &tensors[i];
+        *t = (nn_safetensor){ .name = p->name,
+                              .dtype = name,
+                              .rank = p->view.rank,
+                              .data = to ? to : p->view.data,
+                              .bytes = n * nn_dtype_bytes(dtype) };
+        memcpy(t->dim, p->view.dim, sizeof(p->view.dim));
+        if (!to) continue;
+        NN_TRY(nn_params_read(params, p, host));
+        narrow(host, n, dtype, to);
+        to += t->bytes;
+    }
+    return NN_OK;
+}
+
+nn_status nn_params_save(const nn_params *params, const char *path, nn_dtype dtype)
+{
+    NN_ASSERT(params->dtype == NN_F32 && params->sealed);
+    NN_ASSERT(dtype == NN_F32 || dtype == NN_F16 || dtype == NN_BF16);
+    bool direct = dtype == NN_F32 && params->device->backend->host_memory;
+    float *host = NULL;
+    char *bytes = NULL;
+    nn_safetensor *tensors = nn_alloc(params->n, sizeof(*tensors));
+    nn_status status = tensors ? NN_OK : NN_MEMORY;
+    if (tensors && !direct) {
+        host = nn_alloc(largest(params), sizeof(*host));
+        bytes = nn_alloc(nn_params_count(params), (size_t)nn_dtype_bytes(dtype));
+        status = host && bytes ? NN_OK : NN_MEMORY;
+    }
+    if (status == NN_OK) status = list_tensors(params, dtype, host, bytes, tensors);
+    if (status == NN_OK) status = nn_safetensors_write(path, tensors, params->n, NULL, 0);
+    nn_free(host);
+    nn_free(bytes);
+    nn_free(tensors);
+    return status;
+}
