@@ -10,23 +10,36 @@
 #include "engine/base/log.h"
 #include "engine/base/str.h"
 
+/* Which parameters take part, and under which names. */
+typedef struct naming {
+    const nn_prefix *prefixes;
+    int n_prefixes;
+} naming;
+
+/* *name: what a parameter is called in the file, NULL if it takes no part. Owner: nn_free. */
+static nn_status name_in_file(const naming *by, const char *ours, char **name)
+{
+    *name = NULL;
+    for (int i = 0; i < by->n_prefixes; i++) {
+        const nn_prefix *p = &by->prefixes[i];
+        if (!nn_starts_with(ours, p->ours)) continue;
+        *name = nn_format("%s%s", p->theirs, ours + strlen(p->ours));
+        NN_NEED(*name);
+        return NN_OK;
+    }
+    if (by->n_prefixes) return NN_OK;
+    *name = nn_strdup(ours);
+    NN_NEED(*name);
+    return NN_OK;
+}
+
 typedef struct loader {
     nn_params *params;
     const char *path;
-    const nn_prefix *prefixes;
-    int n_prefixes;
+    naming by;
     nn_weights file;
-    const nn_safetensor **tensor; /* by index of the parameter */
+    const nn_safetensor **tensor; /* by index of the parameter; NULL: takes no part */
 } loader;
-
-/* The name that a parameter has in the file. Owner: nn_free. */
-static char *name_in_file(const loader *l, const char *name)
-{
-    for (int i = 0; i < l->n_prefixes; i++)
-        if (nn_starts_with(name, l->prefixes[i].ours))
-            return nn_format("%s%s", l->prefixes[i].theirs, name + strlen(l->prefixes[i].ours));
-    return nn_strdup(name);
-}
 
 static nn_status not_there(const loader *l, const char *name)
 {
@@ -68,8 +81,9 @@ static nn_status check_tensor(const loader *l, const nn_param *p, const nn_safet
 static nn_status match(loader *l)
 {
     for (int64_t i = 0; i < l->params->n; i++) {
-        char *name = name_in_file(l, l->params->items[i]->name);
-        NN_NEED(name);
+        char *name;
+        NN_TRY(name_in_file(&l->by, l->params->items[i]->name, &name));
+        if (!name) continue;
         l->tensor[i] = nn_weights_find(&l->file, name);
         nn_status status =
             l->tensor[i] ? check_tensor(l, l->params->items[i], l->tensor[i]) : not_there(l, name);
@@ -93,6 +107,7 @@ static nn_status move(loader *l)
     NN_NEED(host);
     nn_status status = NN_OK;
     for (int64_t i = 0; i < l->params->n && status == NN_OK; i++) {
+        if (!l->tensor[i]) continue;
         status = nn_safetensor_to_f32(l->tensor[i], host);
         if (status == NN_OK) status = nn_params_write(l->params, l->params->items[i], host);
     }
@@ -130,7 +145,7 @@ static nn_status load(loader *l, int64_t *n_extra)
 nn_status nn_params_load(nn_params *params, const char *path, const nn_prefix *prefixes,
                          int n_prefixes, int64_t *n_extra)
 {
-    loader l = { params, path, prefixes, n_prefixes, { 0 }, NULL };
+    loader l = { params, path, { prefixes, n_prefixes }, { 0 }, NULL };
     NN_ASSERT(params->values && params->dtype == NN_F32);
     NN_TRY(nn_weights_open(path, &l.file));
     nn_status status = load(&l, n_extra);
@@ -151,48 +166,73 @@ static void narrow(const float *from, int64_t n, nn_dtype dtype, void *to)
             half[i] = dtype == NN_F16 ? nn_f32_to_f16(from[i]) : nn_f32_to_bf16(from[i]);
 }
 
-/* Values that the host can write as they are stay where they are; others go to `to`, one after the
- * other, through `host`. */
-static nn_status list_tensors(const nn_params *params, nn_dtype dtype, float *host, char *to,
-                              nn_safetensor *tensors)
+/* What a file is made of: one entry per parameter that takes part. */
+typedef struct saver {
+    const nn_params *params;
+    naming by;
+    nn_dtype dtype;
+    nn_safetensor *tensors;
+    int64_t n;
+    char **names; /* of the tensors */
+    float *host;  /* one parameter on its way; NULL: values are written from where they are */
+    char *bytes;  /* all tensors, one after the other, in dtype */
+} saver;
+
+static nn_status add_tensor(saver *w, const nn_param *p, char *name, char **to)
 {
-    nn_st_dtype name = dtype == NN_F32 ? NN_ST_F32 : dtype == NN_F16 ? NN_ST_F16 : NN_ST_BF16;
+    nn_dtype dtype = w->dtype;
+    int64_t n = nn_view_elems(&p->view);
+    nn_safetensor *t = &w->tensors[w->n];
+    w->names[w->n++] = name;
+    *t = (nn_safetensor){ .name = name,
+                          .dtype = dtype == NN_F32   ? NN_ST_F32
+                                   : dtype == NN_F16 ? NN_ST_F16
+                                                     : NN_ST_BF16,
+                          .rank = p->view.rank,
+                          .data = w->bytes ? *to : p->view.data,
+                          .bytes = n * nn_dtype_bytes(dtype) };
+    memcpy(t->dim, p->view.dim, sizeof(p->view.dim));
+    if (!w->bytes) return NN_OK;
+    NN_TRY(nn_params_read(w->params, p, w->host));
+    narrow(w->host, n, dtype, *to);
+    *to += t->bytes;
+    return NN_OK;
+}
+
+static nn_status collect(saver *w)
+{
+    const nn_params *params = w->params;
+    w->tensors = nn_alloc(params->n, sizeof(*w->tensors));
+    NN_NEED(w->tensors);
+    w->names = nn_alloc(params->n, sizeof(*w->names));
+    NN_NEED(w->names);
+    if (w->dtype != NN_F32 || !params->device->backend->host_memory) {
+        w->host = nn_alloc(largest(params), sizeof(*w->host));
+        NN_NEED(w->host);
+        w->bytes = nn_alloc(nn_params_count(params), (size_t)nn_dtype_bytes(w->dtype));
+        NN_NEED(w->bytes);
+    }
+    char *to = w->bytes;
     for (int64_t i = 0; i < params->n; i++) {
-        const nn_param *p = params->items[i];
-        int64_t n = nn_view_elems(&p->view);
-        nn_safetensor *t = &tensors[i];
-        *t = (nn_safetensor){ .name = p->name,
-                              .dtype = name,
-                              .rank = p->view.rank,
-                              .data = to ? to : p->view.data,
-                              .bytes = n * nn_dtype_bytes(dtype) };
-        memcpy(t->dim, p->view.dim, sizeof(p->view.dim));
-        if (!to) continue;
-        NN_TRY(nn_params_read(params, p, host));
-        narrow(host, n, dtype, to);
-        to += t->bytes;
+        char *name;
+        NN_TRY(name_in_file(&w->by, params->items[i]->name, &name));
+        if (name) NN_TRY(add_tensor(w, params->items[i], name, &to));
     }
     return NN_OK;
 }
 
-nn_status nn_params_save(const nn_params *params, const char *path, nn_dtype dtype)
+nn_status nn_params_save(const nn_params *params, const char *path, const nn_prefix *prefixes,
+                         int n_prefixes, nn_dtype dtype)
 {
+    saver w = { .params = params, .by = { prefixes, n_prefixes }, .dtype = dtype };
     NN_ASSERT(params->dtype == NN_F32 && params->sealed);
     NN_ASSERT(dtype == NN_F32 || dtype == NN_F16 || dtype == NN_BF16);
-    bool direct = dtype == NN_F32 && params->device->backend->host_memory;
-    float *host = NULL;
-    char *bytes = NULL;
-    nn_safetensor *tensors = nn_alloc(params->n, sizeof(*tensors));
-    nn_status status = tensors ? NN_OK : NN_MEMORY;
-    if (tensors && !direct) {
-        host = nn_alloc(largest(params), sizeof(*host));
-        bytes = nn_alloc(nn_params_count(params), (size_t)nn_dtype_bytes(dtype));
-        status = host && bytes ? NN_OK : NN_MEMORY;
-    }
-    if (status == NN_OK) status = list_tensors(params, dtype, host, bytes, tensors);
-    if (status == NN_OK) status = nn_safetensors_write(path, tensors, params->n, NULL, 0);
-    nn_free(host);
-    nn_free(bytes);
-    nn_free(tensors);
+    nn_status status = collect(&w);
+    if (status == NN_OK) status = nn_safetensors_write(path, w.tensors, w.n, NULL, 0);
+    for (int64_t i = 0; i < w.n; i++) nn_free(w.names[i]);
+    nn_free(w.names);
+    nn_free(w.host);
+    nn_free(w.bytes);
+    nn_free(w.tensors);
     return status;
 }

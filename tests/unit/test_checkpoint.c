@@ -232,7 +232,7 @@ static void test_other_model(void **unused)
     assert_memory_equal(before, wide.params->values, sizeof(before));
     FAILS(NN_NOT_FOUND, nn_checkpoint_load(path, &c, average.optimizer));
     MESSAGE_HAS("ema.net.weight");
-    OK(nn_params_save(b.params, path, NN_F32));
+    OK(nn_params_save(b.params, path, NULL, 0, NN_F32));
     FAILS(NN_NOT_FOUND, nn_checkpoint_load(path, &c, b.optimizer));
     MESSAGE_HAS("adamw.m.net.weight");
     nn_free(path);
@@ -316,7 +316,7 @@ static void test_weights(void **unused)
     memcpy(before, b.params->values, sizeof(before));
     for (int k = 0; k < NN_COUNT(dtypes); k++) {
         memcpy(b.params->values, before, sizeof(before));
-        OK(nn_params_save(b.params, path, dtypes[k]));
+        OK(nn_params_save(b.params, path, NULL, 0, dtypes[k]));
         memset(b.params->values, 0, sizeof(before));
         OK(nn_params_load(b.params, path, NULL, 0, &extra));
         assert_int_equal(extra, 0);
