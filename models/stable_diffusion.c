@@ -1,0 +1,209 @@
+/* The diffusers folder: reading, writing, and the networks on their stores. */
+#include "models/stable_diffusion.h"
+
+#include <string.h>
+
+#include "engine/base/alloc.h"
+#include "engine/base/file.h"
+#include "engine/weights.h"
+
+static const nn_prefix unet_names = { "unet.", "" }, text_names = { "text.", "" };
+
+static nn_status open_config(const char *dir, const char *name, nn_json *json)
+{
+    char *path = nn_format("%s/%s", dir, name);
+    NN_NEED(path);
+    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, json);
+    nn_free(path);
+    return status;
+}
+
+static nn_status read_configs(const char *dir, sd_model *m)
+{
+    nn_json json;
+    nn_noise_config noise;
+    NN_TRY(open_config(dir, "unet/config.json", &json));
+    nn_status status = unet_config_parse(&json, &m->unet);
+    nn_json_close(&json);
+    NN_TRY(status);
+    NN_TRY(open_config(dir, "text_encoder/config.json", &json));
+    status = clip_text_config_parse(&json, &m->text);
+    nn_json_close(&json);
+    NN_TRY(status);
+    NN_TRY(open_config(dir, "vae/config.json", &json));
+    status = vae_config_parse(&json, &m->vae);
+    nn_json_close(&json);
+    NN_TRY(status);
+    NN_TRY(open_config(dir, "scheduler/scheduler_config.json", &json));
+    status = nn_noise_config_parse(&json, &noise);
+    nn_json_close(&json);
+    NN_TRY(status);
+    if (m->unet.cross_attention_dim != m->text.hidden_size)
+        return nn_fail(NN_SHAPE,
+                       "%s: the UNet expects a context %lld wide, the text encoder gives %lld", dir,
+                       (long long)m->unet.cross_attention_dim, (long long)m->text.hidden_size);
+    return nn_noise_schedule_init(&m->noise, &noise);
+}
+
+nn_tensor *sd_text(const sd_model *m, nn_graph *g, nn_tensor *ids, bool recompute)
+{
+    return clip_text(nn_root(g, m->params, "text.text_model"), &m->text, ids, recompute);
+}
+
+nn_tensor *sd_unet(const sd_model *m, nn_graph *g, nn_tensor *latent, nn_tensor *t,
+                   nn_tensor *context, bool recompute)
+{
+    return unet(nn_root(g, m->params, "unet"), &m->unet, latent, t, context, recompute);
+}
+
+/* A graph of everything, built only for the parameters that it declares. */
+static nn_status declare(sd_model *m)
+{
+    nn_graph *g;
+    NN_TRY(nn_graph_create(&g));
+    int64_t side = 1 << (m->unet.n_blocks - 1), vae_side = vae_stride(&m->vae);
+    nn_tensor *ids = nn_input(g, "ids", NN_I32, NN_DIMS(1, m->text.max_positions));
+    nn_tensor *latent = nn_input(g, "latent", NN_F32, NN_DIMS(1, side, side, m->unet.in_channels));
+    nn_tensor *t = nn_input(g, "t", NN_F32, NN_DIMS(1));
+    nn_tensor *image =
+        nn_input(g, "image", NN_F32, NN_DIMS(1, vae_side, vae_side, m->vae.in_channels));
+    nn_tensor *code = nn_input(g, "code", NN_F32, NN_DIMS(1, 1, 1, m->vae.latent_channels));
+    sd_unet(m, g, latent, t, sd_text(m, g, ids, false), false);
+    vae_encode(nn_root(g, m->vae_params, ""), &m->vae, image);
+    vae_decode(nn_root(g, m->vae_params, ""), &m->vae, code);
+    nn_status status = nn_graph_status(g);
+    nn_graph_destroy(g);
+    return status;
+}
+
+static nn_status load_part(nn_params *params, const char *dir, const char *part,
+                           const nn_prefix *names)
+{
+    char *path = nn_format("%s/%s", dir, part);
+    NN_NEED(path);
+    nn_status status = nn_params_load(params, path, names, names ? 1 : 0, NULL);
+    nn_free(path);
+    return status;
+}
+
+static nn_status fill(const char *dir, sd_start start, uint64_t seed, sd_model *m)
+{
+    NN_TRY(load_part(m->vae_params, dir, "vae", NULL));
+    if (start == SD_SCRATCH) return nn_params_init(m->params, seed);
+    NN_TRY(load_part(m->params, dir, "unet", &unet_names));
+    return load_part(m->params, dir, "text_encoder", &text_names);
+}
+
+static nn_status open_model(const char *dir, nn_device *device, sd_start start, uint64_t seed,
+                            bool with_grads, sd_model *m)
+{
+    NN_TRY(read_configs(dir, m));
+    char *path = nn_format("%s/tokenizer", dir);
+    NN_NEED(path);
+    nn_status status = nn_clip_bpe_open(path, &m->tokenizer);
+    nn_free(path);
+    NN_TRY(status);
+    if (m->tokenizer.end >= m->text.vocab_size)
+        return nn_fail(NN_SHAPE, "%s: the tokenizer has ids up to %d, the text encoder knows %lld",
+                       dir, m->tokenizer.end, (long long)m->text.vocab_size);
+    NN_TRY(nn_params_create(&m->params));
+    NN_TRY(nn_params_create(&m->vae_params));
+    NN_TRY(declare(m));
+    NN_TRY(nn_params_alloc(m->params, device, with_grads));
+    NN_TRY(nn_params_alloc(m->vae_params, device, false));
+    return fill(dir, start, seed, m);
+}
+
+nn_status sd_model_open(const char *dir, nn_device *device, sd_start start, uint64_t seed,
+                        bool with_grads, sd_model *out)
+{
+    *out = (sd_model){ 0 };
+    nn_status status = open_model(dir, device, start, seed, with_grads, out);
+    if (status != NN_OK) sd_model_close(out);
+    return status;
+}
+
+void sd_model_close(sd_model *m)
+{
+    nn_params_destroy(m->params);
+    nn_params_destroy(m->vae_params);
+    nn_clip_bpe_close(&m->tokenizer);
+    nn_noise_schedule_deinit(&m->noise);
+    *m = (sd_model){ 0 };
+}
+
+static nn_status copy_file(const char *from, const char *to, const char *name, bool needed)
+{
+    char *src = nn_format("%s/%s", from, name), *dst = nn_format("%s/%s", to, name);
+    nn_map map = { 0 };
+    nn_status status = src && dst ? NN_OK : NN_MEMORY;
+    if (status == NN_OK && (needed || nn_file_exists(src))) {
+        status = nn_map_open(src, &map);
+        if (status == NN_OK)
+            status = nn_file_write(dst, map.data ? (const void *)map.data : "", map.size);
+        nn_map_close(&map);
+    }
+    nn_free(src);
+    nn_free(dst);
+    return status;
+}
+
+static nn_status copy_parts(const char *from, const char *dir)
+{
+    static const char *const folders[] = { "unet", "text_encoder", "vae", "scheduler",
+                                           "tokenizer" };
+    static const struct {
+        const char *name;
+        bool needed;
+    } files[] = { { "unet/config.json", true },
+                  { "text_encoder/config.json", true },
+                  { "vae/config.json", true },
+                  { "vae/diffusion_pytorch_model.safetensors", true },
+                  { "scheduler/scheduler_config.json", true },
+                  { "tokenizer/vocab.json", false },
+                  { "tokenizer/merges.txt", false },
+                  { "tokenizer/tokenizer.json", false },
+                  { "tokenizer/tokenizer_config.json", false },
+                  { "tokenizer/special_tokens_map.json", false },
+                  { "model_index.json", false } };
+    for (int i = 0; i < NN_COUNT(folders); i++) {
+        char *path = nn_format("%s/%s", dir, folders[i]);
+        NN_NEED(path);
+        nn_status status = nn_file_make_dir(path);
+        nn_free(path);
+        NN_TRY(status);
+    }
+    for (int i = 0; i < NN_COUNT(files); i++)
+        NN_TRY(copy_file(from, dir, files[i].name, files[i].needed));
+    return NN_OK;
+}
+
+static nn_status save_part(const sd_model *m, const char *dir, const char *file,
+                           const nn_prefix *names)
+{
+    char *path = nn_format("%s/%s", dir, file);
+    NN_NEED(path);
+    nn_status status = nn_params_save(m->params, path, names, 1, NN_F32);
+    nn_free(path);
+    return status;
+}
+
+nn_status sd_model_save(const sd_model *m, const char *from, const char *dir)
+{
+    NN_TRY(copy_parts(from, dir));
+    NN_TRY(save_part(m, dir, "unet/diffusion_pytorch_model.safetensors", &unet_names));
+    return save_part(m, dir, "text_encoder/model.safetensors", &text_names);
+}
+
+nn_status sd_tokenize(const sd_model *m, const char *prompt, int32_t *ids, bool *truncated)
+{
+    nn_tokens tokens = { 0 };
+    nn_status status = nn_clip_bpe_encode_padded(&m->tokenizer, prompt, (int)m->text.max_positions,
+                                                 m->tokenizer.end, NN_OVERLONG_TRUNCATE, &tokens);
+    if (status == NN_OK) {
+        memcpy(ids, tokens.ids, (size_t)m->text.max_positions * sizeof(*ids));
+        *truncated = tokens.truncated;
+    }
+    nn_tokens_free(&tokens);
+    return status;
+}

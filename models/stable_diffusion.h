@@ -1,0 +1,101 @@
+/* Stable Diffusion 1.x as a whole: a diffusers folder with UNet, text encoder, codec, tokenizer and
+ * schedule.
+ *
+ *     DIR/unet/{config.json, diffusion_pytorch_model.safetensors}
+ *     DIR/text_encoder/{config.json, model.safetensors}
+ *     DIR/vae/{config.json, diffusion_pytorch_model.safetensors}
+ *     DIR/scheduler/scheduler_config.json
+ *     DIR/tokenizer/{vocab.json, merges.txt}
+ *
+ * UNet and text encoder share one store ("unet." and "text." in front of the published names),
+ * since they are trained together; the codec is frozen and has its own. */
+#ifndef MODELS_STABLE_DIFFUSION_H
+#define MODELS_STABLE_DIFFUSION_H
+
+#include "data/clip_bpe.h"
+#include "models/clip_text.h"
+#include "models/diffusion.h"
+#include "models/unet.h"
+#include "models/vae.h"
+
+typedef struct sd_model {
+    unet_config unet;
+    clip_text_config text;
+    vae_config vae;
+    nn_noise_schedule noise;
+    nn_clip_bpe tokenizer;
+    nn_params *params;     /* unet.*, text.* */
+    nn_params *vae_params; /* encoder.*, decoder.*, quant_conv.*, post_quant_conv.* */
+} sd_model;
+
+typedef enum sd_start {
+    SD_LOAD,    /* the folder's weights; a missing one is an error */
+    SD_SCRATCH, /* UNet and text encoder drawn from the seed, the codec loaded */
+} sd_start;
+
+/* Read the folder. with_grads: UNet and text encoder will be trained. Owner: sd_model_close. */
+nn_status sd_model_open(const char *dir, nn_device *device, sd_start start, uint64_t seed,
+                        bool with_grads, sd_model *out) NN_CHECKED;
+void sd_model_close(sd_model *m);
+
+/* Write UNet and text encoder as f32 to another folder, and copy what belongs to them from `from`.
+ */
+nn_status sd_model_save(const sd_model *m, const char *from, const char *dir) NN_CHECKED;
+
+/* The parts as graphs. */
+nn_tensor *sd_text(const sd_model *m, nn_graph *g, nn_tensor *ids, bool recompute);
+nn_tensor *sd_unet(const sd_model *m, nn_graph *g, nn_tensor *latent, nn_tensor *t,
+                   nn_tensor *context, bool recompute);
+
+/* A prompt as the text encoder's ids [max_positions]. *truncated tells that it was too long. */
+nn_status sd_tokenize(const sd_model *m, const char *prompt, int32_t *ids,
+                      bool *truncated) NN_CHECKED;
+
+/* -- the codec
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+/* Batches of the codec's encoder or decoder. Images are [n, H, W, 3] in [-1, 1]. Owner: the caller.
+ */
+typedef struct sd_codec sd_codec;
+nn_status sd_codec_create(const vae_config *c, nn_params *params, nn_device *device, int64_t batch,
+                          int64_t height, int64_t width, sd_codec **out) NN_CHECKED;
+void sd_codec_destroy(sd_codec *codec);
+
+/* Elements of one latent. */
+int64_t sd_codec_latent_elems(const sd_codec *codec);
+
+/* Means and log-variances of n <= batch images: moments [n, h, w, 2L]. */
+nn_status sd_codec_encode(sd_codec *codec, int64_t n, const float *images,
+                          float *moments) NN_CHECKED;
+
+/* latents [n, h, w, L] as the UNet sees them (scaled) -> images. */
+nn_status sd_codec_decode(sd_codec *codec, int64_t n, const float *latents,
+                          float *images) NN_CHECKED;
+
+/* A latent for the UNet from moments: (mean + exp(logvar / 2) * noise) * scaling_factor; noise NULL
+ * = the mean. */
+void sd_latent(const vae_config *c, int64_t places, const float *moments, const float *noise,
+               float *latent);
+
+/* -- sampling
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+/* Plans for `batch` pictures of one size. guided: two passes as one batch, [unconditional,
+ * conditional]. */
+typedef struct sd_session sd_session;
+nn_status sd_session_create(const sd_model *m, nn_device *device, int64_t batch,
+                            int64_t latent_height, int64_t latent_width, bool guided,
+                            sd_session **out) NN_CHECKED;
+void sd_session_destroy(sd_session *s);
+
+/* ids [batch, T] of the prompts, and of the negative prompts where guided (NULL = the empty
+ * prompt). */
+nn_status sd_session_prompt(sd_session *s, const int32_t *ids, const int32_t *negative) NN_CHECKED;
+
+/* Model output for latents [batch, h, w, L] at timestep t, after guidance. */
+nn_status sd_session_predict(sd_session *s, const float *latents, float t, double guidance,
+                             float *out) NN_CHECKED;
+
+#endif
