@@ -100,8 +100,8 @@ static nn_status add_symbol(piece *p, int32_t id)
     return NN_OK;
 }
 
-static nn_status encode_piece(const nn_clip_bpe *bpe, const int32_t *code, int64_t n, piece *p,
-                              nn_tokens *out)
+/* The byte tokens of the piece. */
+static nn_status split_piece(const nn_clip_bpe *bpe, const int32_t *code, int64_t n, piece *p)
 {
     p->n = p->n_heap = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -113,6 +113,13 @@ static nn_status encode_piece(const nn_clip_bpe *bpe, const int32_t *code, int64
             NN_TRY(add_symbol(p, id >= 0 ? id : bpe->end));
         }
     }
+    return NN_OK;
+}
+
+static nn_status encode_piece(const nn_clip_bpe *bpe, const int32_t *code, int64_t n, piece *p,
+                              nn_tokens *out)
+{
+    NN_TRY(split_piece(bpe, code, n, p));
     NN_TRY(merge_all(bpe, p));
     for (int64_t i = 0; i >= 0; i = p->symbol[i].next) NN_TRY(nn_tokens_add(out, p->symbol[i].id));
     return NN_OK;

@@ -179,24 +179,30 @@ static nn_status merge_words(trainer *t, const pair *p, int32_t result)
     return NN_OK;
 }
 
-/* Two different pairs may give the same string; the second one leads to the token of the first. */
+/* Note the merge of a pair and give its result an id. Two different pairs may give the same string;
+ * the second one leads to the token of the first. */
+static nn_status add_merge(trainer *t, const pair *p, int32_t *result)
+{
+    const char *left = t->vocab.token[p->left], *right = t->vocab.token[p->right];
+    char joined[4 * LONGEST_PIECE];
+    int64_t n_left = (int64_t)strlen(left), n = n_left + (int64_t)strlen(right);
+    NN_ASSERT(n < (int64_t)sizeof(joined));
+    memcpy(joined, left, (size_t)n_left);
+    memcpy(joined + n_left, right, (size_t)(n - n_left));
+    NN_TRY(nn_text_add(&t->merges, "%s %s\n", left, right));
+    *result = nn_vocab_find(&t->vocab, joined, n);
+    if (*result >= 0) return NN_OK;
+    *result = t->vocab.n;
+    return nn_vocab_add(&t->vocab, joined, n, *result);
+}
+
 static nn_status learn(trainer *t, int vocab_size)
 {
     while (t->vocab.n < vocab_size - 2) {
+        int32_t result;
         const pair best = most_frequent(t);
         if (best.left < 0) return NN_OK;
-        const char *left = t->vocab.token[best.left], *right = t->vocab.token[best.right];
-        char joined[4 * LONGEST_PIECE];
-        int64_t n_left = (int64_t)strlen(left), n = n_left + (int64_t)strlen(right);
-        NN_ASSERT(n < (int64_t)sizeof(joined));
-        memcpy(joined, left, (size_t)n_left);
-        memcpy(joined + n_left, right, (size_t)(n - n_left));
-        NN_TRY(nn_text_add(&t->merges, "%s %s\n", left, right));
-        int32_t result = nn_vocab_find(&t->vocab, joined, n);
-        if (result < 0) {
-            result = t->vocab.n;
-            NN_TRY(nn_vocab_add(&t->vocab, joined, n, result));
-        }
+        NN_TRY(add_merge(t, &best, &result));
         NN_TRY(merge_words(t, &best, result));
     }
     return NN_OK;

@@ -229,6 +229,16 @@ static nn_status check_layout(const char *path, int64_t header_bytes, nn_safeten
     return NN_OK;
 }
 
+static nn_status read_tensor(const char *path, const char *name, const json_t *entry,
+                             int64_t header_bytes, nn_safetensors *file)
+{
+    nn_safetensor *t = &file->tensor[file->n++];
+    NN_NEED(t->name = nn_arena_strdup(&file->arena, name));
+    NN_TRY(read_dtype(path, entry, t));
+    NN_TRY(read_shape(path, entry, t));
+    return read_offsets(path, entry, header_bytes, &file->map, t);
+}
+
 static nn_status read_entries(const char *path, json_t *root, int64_t header_bytes,
                               nn_safetensors *file)
 {
@@ -244,11 +254,7 @@ static nn_status read_entries(const char *path, json_t *root, int64_t header_byt
             NN_TRY(read_metadata(path, entry, file));
             continue;
         }
-        nn_safetensor *t = &file->tensor[file->n++];
-        NN_NEED(t->name = nn_arena_strdup(&file->arena, json_object_iter_key(it)));
-        NN_TRY(read_dtype(path, entry, t));
-        NN_TRY(read_shape(path, entry, t));
-        NN_TRY(read_offsets(path, entry, header_bytes, &file->map, t));
+        NN_TRY(read_tensor(path, json_object_iter_key(it), entry, header_bytes, file));
     }
     return check_layout(path, header_bytes, file);
 }
