@@ -1,4 +1,4 @@
-/* Counter-based random numbers, hashing, and torch's CPU generator. */
+/* Counter-based random numbers, hashing, and torch's generators. */
 #include "engine/base/rng.h"
 
 #include <math.h>
@@ -181,4 +181,39 @@ void nn_torch_randn(nn_torch_rng *rng, float *out, int64_t n)
         nn_torch_rand(rng, out + n - 16, 16);
         normal_block(out + n - 16);
     }
+}
+
+/* Two normals from two words, as curand does: the sine first. */
+static void cuda_pair(uint32_t a, uint32_t b, float out[2])
+{
+    const float scale = 2.3283064e-10f, turn = 2.3283064e-10f * 6.2831855f;
+    float radius = sqrtf(-2.0f * logf((float)a * scale + scale / 2));
+    float angle = (float)b * turn + turn / 2;
+    out[0] = radius * sinf(angle);
+    out[1] = radius * cosf(angle);
+}
+
+void nn_torch_cuda_randn(nn_torch_cuda_rng *rng, float *out, int64_t n)
+{
+    if (n < 1) return;
+    const uint32_t key[2] = { (uint32_t)rng->seed, (uint32_t)(rng->seed >> 32) };
+    const int64_t block = 256, most = rng->max_threads / block, wanted = (n + block - 1) / block;
+    const int64_t threads = block * (wanted < most || most < 1 ? wanted : most);
+    const int64_t rounds = (n - 1) / (4 * threads) + 1;
+    for (int64_t round = 0; round < rounds; round++) {
+        const uint64_t draw = rng->offset / 4 + (uint64_t)round;
+        for (int64_t thread = 0; thread < threads; thread++) {
+            uint32_t c[4] = { (uint32_t)draw, (uint32_t)(draw >> 32), (uint32_t)thread,
+                              (uint32_t)((uint64_t)thread >> 32) };
+            float normal[4];
+            nn_philox(c, key);
+            cuda_pair(c[0], c[1], normal);
+            cuda_pair(c[2], c[3], normal + 2);
+            for (int64_t k = 0; k < 4; k++) {
+                int64_t at = thread + threads * (k + 4 * round);
+                if (at < n) out[at] = normal[k];
+            }
+        }
+    }
+    rng->offset += 4 * (uint64_t)rounds;
 }

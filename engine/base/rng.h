@@ -50,4 +50,15 @@ uint32_t nn_torch_u32(nn_torch_rng *rng);
 void nn_torch_rand(nn_torch_rng *rng, float *out, int64_t n);
 void nn_torch_randn(nn_torch_rng *rng, float *out, int64_t n); /* torch.randn(n), contiguous f32 */
 
+/* torch.Generator on a CUDA device: Philox, so a seed and how far it has come. */
+typedef struct nn_torch_cuda_rng {
+    uint64_t seed, offset; /* a fresh generator has offset 0 */
+    int64_t max_threads;   /* multiprocessors * threads each can hold; decides the order of the
+                              numbers when more than so many are drawn at once */
+} nn_torch_cuda_rng;
+
+/* torch.randn(n, device="cuda"), contiguous f32, up to the last digits of the device's fast sine.
+ * Source: ATen/native/cuda/DistributionTemplates.h. */
+void nn_torch_cuda_randn(nn_torch_cuda_rng *rng, float *out, int64_t n);
+
 #endif
