@@ -1,5 +1,6 @@
 /* Training steps: loss, gradients and AdamW, against the reference's. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -217,17 +218,22 @@ static nn_status feed_noise(trainee *r, nn_plan *plan, const verify_tensor *nois
 {
     int64_t n = r->latent.n, each = n / r->latent.dim[0];
     nn_noise_schedule schedule;
+    nn_noise_config config = nn_noise_config_sd14();
     if (noise->n != n || t->n != r->latent.dim[0])
         return nn_fail(NN_SHAPE, "noise or t does not fit the latent");
-    NN_TRY(nn_noise_schedule_sd14(&schedule));
     float *x = nn_alloc(2 * n, sizeof(*x));
     NN_NEED(x);
-    for (int64_t i = 0; i < n; i++) {
-        float a = schedule.alpha_bar[(int)t->values[i / each]];
-        x[n + i] = sqrtf(a) * r->latent.values[i] + sqrtf(1 - a) * noise->values[i];
+    nn_status status = nn_noise_schedule_init(&schedule, &config);
+    if (status != NN_OK) {
+        nn_free(x);
+        return status;
     }
+    for (int64_t b = 0; b < r->latent.dim[0]; b++)
+        nn_noise_schedule_add(&schedule, (int)t->values[b], each, r->latent.values + b * each,
+                              noise->values + b * each, x + n + b * each);
+    nn_noise_schedule_deinit(&schedule);
     verify_to_nhwc(x + n, 4, r->latent.dim, x);
-    nn_status status = nn_plan_write(plan, r->x, x);
+    status = nn_plan_write(plan, r->x, x);
     verify_to_nhwc(noise->values, 4, r->latent.dim, x);
     if (status == NN_OK) status = nn_plan_write(plan, r->target, x);
     if (status == NN_OK) status = nn_plan_write(plan, r->t, t->values);
