@@ -1,3 +1,41 @@
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/walk.h"
 
-const nn_kernel NN_CPU_NAME(accumulate)[] = { { 0 } };
+typedef struct job {
+    nn_walk walk; /* views: sum, x */
+    float *sum;
+    const float *x;
+} job;
+
+static void part(void *ctx, int thread, int64_t begin, int64_t end)
+{
+    (void)thread;
+    const job *j = ctx;
+    int64_t step = nn_walk_inner(&j->walk, 1);
+    for (nn_run r = nn_run_first(&j->walk, begin, end); r.n; nn_run_next(&j->walk, &r)) {
+        float *sum = j->sum + r.at[0];
+        const float *x = j->x + r.at[1];
+        int64_t i = 0;
+        for (; i + NN_LANES <= r.n; i += NN_LANES)
+            nn_store(sum + i, nn_load(sum + i) + nn_load_step(x + i * step, step, NN_LANES));
+        for (; i < r.n; i++) sum[i] += x[i * step];
+    }
+}
+
+static bool accepts(const nn_call *c)
+{
+    return c->in[0].dtype == NN_F32 && c->in[1].dtype == NN_F32 && nn_view_contiguous(&c->in[0]);
+}
+
+static nn_status run(const nn_call *c)
+{
+    const nn_view *views[] = { &c->in[0], &c->in[1] };
+    job j = { nn_walk_make(views[0], 2, views), c->in[0].data, c->in[1].data };
+    nn_pool_for(c->pool, j.walk.n, NN_WALK_GRAIN, part, &j);
+    *(float *)c->out[0].data = 0;
+    return NN_OK;
+}
+
+const nn_kernel NN_CPU_NAME(accumulate)[] = {
+    { .name = "accumulate_f32_runs", .accepts = accepts, .run = run }, { 0 }
+};
