@@ -151,18 +151,7 @@ nn_tensor *nn_groupnorm(nn_graph *g, nn_tensor *x, nn_tensor *gamma, nn_tensor *
 /* -- activations
  * --------------------------------------------------------------------------------------------- */
 
-typedef enum nn_act {
-    NN_ACT_RELU,
-    NN_ACT_SILU, /* x * sigmoid(x) */
-    NN_ACT_GELU, /* exact, erf */
-    NN_ACT_GELU_TANH,
-    NN_ACT_QUICK_GELU, /* x * sigmoid(1.702 x) */
-    NN_ACT_SIGMOID,
-    NN_ACT_TANH,
-    NN_ACT_EXP,
-    NN_ACT_ABS,
-    NN_ACT_SQUARE
-} nn_act;
+/* y = f(x) for a kind of nn_act (kernels/params.h). */
 nn_tensor *nn_activation(nn_graph *g, nn_tensor *x, nn_act kind);
 
 /* x [..., 2C] -> [..., C]: x[..., :C] * gelu(x[..., C:]), exact gelu. */
