@@ -5,6 +5,23 @@
 
 #include "kernels/kernel.h"
 
+typedef enum nn_act {
+    NN_ACT_RELU,
+    NN_ACT_SILU, /* x * sigmoid(x) */
+    NN_ACT_GELU, /* exact, erf */
+    NN_ACT_GELU_TANH,
+    NN_ACT_QUICK_GELU, /* x * sigmoid(1.702 x) */
+    NN_ACT_SIGMOID,
+    NN_ACT_TANH,
+    NN_ACT_EXP,
+    NN_ACT_ABS,
+    NN_ACT_SQUARE
+} nn_act;
+
+typedef struct nn_activation_params {
+    nn_act kind;
+} nn_activation_params;
+
 /* Of attention and attention_bwd. Query i sees key j if j < prefix or j <= i + Tk - Tq, or always
  * where causal is off. */
 typedef struct nn_attention_params {
@@ -78,6 +95,16 @@ typedef struct nn_fill_params {
 typedef struct nn_focal_params {
     double gamma;
 } nn_focal_params;
+typedef struct nn_groupnorm_params {
+    int groups;
+    double eps;
+    bool silu;
+} nn_groupnorm_params;
+
+typedef struct nn_layernorm_params {
+    double eps;
+} nn_layernorm_params;
+
 typedef struct nn_groupnorm_params {
     int groups;
     double eps;

@@ -47,14 +47,14 @@ NN_INLINE void add_block(const float *x, int64_t stride, int64_t rows, float *sh
 static void fold(const nn_groups *g, const float *shift, int64_t rows, double *stat)
 {
     const float *s = shift + g->channels, *q = s + g->channels;
-    double n = (double)rows;
+    double n = (double)rows, inverse = 1 / n;
     for (int64_t k = 0; k < g->groups; k++, stat += 2) {
         double mean = 0, squares = 0;
         for (int64_t c = k * g->wide; c < (k + 1) * g->wide; c++)
-            mean += (double)shift[c] + (double)s[c] / n;
+            mean += (double)shift[c] + (double)s[c] * inverse;
         mean /= (double)g->wide;
         for (int64_t c = k * g->wide; c < (k + 1) * g->wide; c++) {
-            double rest = (double)s[c] / n, off = (double)shift[c] + rest - mean;
+            double rest = (double)s[c] * inverse, off = (double)shift[c] + rest - mean;
             squares += (double)q[c] - (double)s[c] * rest + n * off * off;
         }
         stat[0] = mean;

@@ -17,7 +17,7 @@ typedef struct job {
     const float *dy, *mean_in, *rstd_in;
     float *dx, *partial; /* [chunks, 2, n]: dgamma, dbeta */
     int64_t n, rows, chunks, x_stride, dy_stride;
-    double eps;
+    float eps;
 } job;
 
 static float sum_row(const float *x, int64_t n)
@@ -59,8 +59,8 @@ static void forward_row(const job *j, int64_t r)
     float mean = sum_row(x, n) / (float)n, sum, squares;
     spread_row(x, n, mean, &sum, &squares);
     float rest = sum / (float)n; /* of the mean */
-    double var = ((double)squares - (double)sum * (double)rest) / (double)n;
-    float rstd = (float)(1 / sqrt(fmax(var, 0) + j->eps));
+    float var = (squares - sum * rest) / (float)n;
+    float rstd = 1.0f / sqrtf(fmaxf(var, 0) + j->eps);
     j->mean[r] = mean + rest;
     j->rstd[r] = rstd;
     for (; i + NN_LANES <= n; i += NN_LANES)
@@ -159,7 +159,7 @@ static nn_status run(const nn_call *c)
               .rstd = c->out[2].data,
               .n = x.width,
               .x_stride = x.stride,
-              .eps = p->eps };
+              .eps = (float)p->eps };
     nn_pool_for(c->pool, x.n, nn_max(1, NN_WALK_GRAIN / x.width), part, &j);
     return NN_OK;
 }

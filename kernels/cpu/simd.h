@@ -108,11 +108,15 @@ NN_INLINE nn_vf nn_vabs(nn_vf a)
 /* Lanes are added pairwise: the same order on every run. */
 NN_INLINE float nn_hsum(nn_vf v)
 {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)v);
+#else
     float x[NN_LANES];
     memcpy(x, &v, sizeof(v));
     for (int half = NN_LANES / 2; half; half /= 2)
         for (int i = 0; i < half; i++) x[i] += x[i + half];
     return x[0];
+#endif
 }
 
 NN_INLINE float nn_hmax(nn_vf v)
