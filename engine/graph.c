@@ -137,7 +137,7 @@ static nn_status build_node(nn_graph *g, nn_node *n, const void *params, int n_i
     n->backward = g->in_backward;
     n->stream = nn_mix((uint64_t)n->id, nn_hash_text(g->scope));
     n->n_in = n_in;
-    memcpy(n->in, in, (size_t)n_in * sizeof(*in));
+    if (n_in) memcpy(n->in, in, (size_t)n_in * sizeof(*in));
     if (op->params_bytes) {
         void *copy = nn_arena_alloc(&g->arena, 1, op->params_bytes);
         NN_NEED(copy);

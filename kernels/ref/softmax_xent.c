@@ -23,7 +23,7 @@ static double row_loss(const nn_view *logits, int64_t row, int64_t label, double
 {
     int64_t n = nn_last(logits, 0);
     double mean = 0;
-    for (int64_t k = 0; k < n; k++) mean += at(logits, row, k) / (double)n;
+    for (int64_t k = 0; s > 0 && k < n; k++) mean += at(logits, row, k) / (double)n;
     return lse - (1 - s) * at(logits, row, label) - s * mean;
 }
 
