@@ -24,27 +24,12 @@ typedef struct nn_activation_params {
 
 /* Of attention and attention_bwd. Query i sees key j if j < prefix or j <= i + Tk - Tq, or always
  * where causal is off. */
+
 typedef struct nn_attention_params {
     double scale;
     bool causal;
     int64_t prefix;
 } nn_attention_params;
-typedef enum nn_act {
-    NN_ACT_RELU,
-    NN_ACT_SILU, /* x * sigmoid(x) */
-    NN_ACT_GELU, /* exact, erf */
-    NN_ACT_GELU_TANH,
-    NN_ACT_QUICK_GELU, /* x * sigmoid(1.702 x) */
-    NN_ACT_SIGMOID,
-    NN_ACT_TANH,
-    NN_ACT_EXP,
-    NN_ACT_ABS,
-    NN_ACT_SQUARE
-} nn_act;
-
-typedef struct nn_activation_params {
-    nn_act kind;
-} nn_activation_params;
 
 typedef struct nn_concat_params {
     int axis;
@@ -95,15 +80,6 @@ typedef struct nn_fill_params {
 typedef struct nn_focal_params {
     double gamma;
 } nn_focal_params;
-typedef struct nn_groupnorm_params {
-    int groups;
-    double eps;
-    bool silu;
-} nn_groupnorm_params;
-
-typedef struct nn_layernorm_params {
-    double eps;
-} nn_layernorm_params;
 
 typedef struct nn_groupnorm_params {
     int groups;
@@ -133,6 +109,7 @@ typedef struct nn_timestep_params {
 } nn_timestep_params;
 
 typedef enum nn_view_kind { NN_RESHAPE, NN_PERMUTE, NN_SLICE, NN_BROADCAST } nn_view_kind;
+
 typedef struct nn_view_params { /* the result as seen in the memory of the source */
     nn_view_kind kind;
     int rank;
