@@ -1,0 +1,84 @@
+/* recap-data prompts: evaluation prompts with the scenes that answer them, one JSON object a line:
+ *
+ *     {"prompt": "two cats on gray", "metric": "ca", "split": "held_out", "seed": 17,
+ *      "scene": {...}}
+ *
+ * The seed is that of the picture's noise, so that every arm starts from the same. */
+#include <stdio.h>
+
+#include "data/json.h"
+#include "engine/base/file.h"
+#include "tools/data.h"
+
+static const char *output;
+static int64_t count = 200;
+static int metric = 3, split = 2;
+static const char *const metrics[] = { "soa", "ca", "pa", "all", NULL };
+static const char *const splits[] = { "held_out", "seen", "both", NULL };
+
+enum { METRICS = 3, SPLITS = 2 };
+
+const nn_option data_prompts_options[] = {
+    { .name = "output",
+      .text = &output,
+      .value = "FILE",
+      .required = true,
+      .help = "JSON lines are written there" },
+    { .name = "count",
+      .integer = &count,
+      .low = 1,
+      .high = 1e6,
+      .help = "prompts of each metric and split" },
+    { .name = "metric", .choice = &metric, .choices = metrics, .help = "what the prompts test" },
+    { .name = "split",
+      .choice = &split,
+      .choices = splits,
+      .help = "compositions that training never shows, or those it does" },
+    DATA_GRAMMAR_OPTIONS,
+    { 0 },
+};
+
+static nn_status add_prompt(const nn_scene_config *config, int m, int s, int64_t index,
+                            int64_t seed, nn_text *out)
+{
+    nn_scene answer;
+    nn_text prompt = { 0 };
+    nn_status status =
+        nn_scene_prompt(config, (nn_scene_metric)m, s ? NN_SCENE_TRAIN : NN_SCENE_HELD_OUT,
+                        (uint64_t)data_scene_grammar.seed, (uint64_t)index, &answer, &prompt);
+    if (status == NN_OK) status = nn_text_add(out, "{\"prompt\": ");
+    if (status == NN_OK) status = nn_json_write_string(out, prompt.text);
+    if (status == NN_OK)
+        status = nn_text_add(
+            out, ", \"metric\": \"%s\", \"split\": \"%s\", \"seed\": %lld, \"scene\": ", metrics[m],
+            splits[s], (long long)seed);
+    if (status == NN_OK) status = nn_scene_write_json(&answer, out);
+    if (status == NN_OK) status = nn_text_add(out, "}\n");
+    nn_text_free(&prompt);
+    return status;
+}
+
+static nn_status add_prompts(nn_text *out, int64_t *n)
+{
+    nn_scene_config config = data_scene_config();
+    for (int s = 0; s < SPLITS; s++)
+        for (int m = 0; m < METRICS; m++)
+            for (int64_t i = 0; i < count; i++) {
+                if ((split < SPLITS && split != s) || (metric < METRICS && metric != m)) continue;
+                NN_TRY(add_prompt(&config, m, s, i, data_scene_grammar.seed + *n, out));
+                ++*n;
+            }
+    return NN_OK;
+}
+
+nn_status data_prompts(const nn_cli *cli)
+{
+    nn_text out = { 0 };
+    int64_t n = 0;
+    (void)cli;
+    nn_status status = add_prompts(&out, &n);
+    if (status == NN_OK) status = nn_file_write(output, out.text, out.length);
+    if (status == NN_OK) printf("%lld prompts in %s\n", (long long)n, output);
+    nn_text_free(&out);
+    return status;
+}
