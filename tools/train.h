@@ -1,0 +1,9 @@
+/* The commands of recap-train, one file each. */
+#ifndef TOOLS_TRAIN_H
+#define TOOLS_TRAIN_H
+
+#include "tools/cli.h"
+
+extern const nn_command train_diffusion_command;
+
+#endif
