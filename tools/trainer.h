@@ -18,8 +18,9 @@ typedef struct trainer_settings {
 
 extern const char *const trainer_schedules[];
 
+/* Of everything but the number of updates and the learning rate. */
 #define TRAINER_DEFAULTS                                                                           \
-    .device = "cpu", .batch = 64, .accumulate = 1, .checkpoint_every = 500, .keep = 2, .lr = 1e-4, \
+    .device = "cpu", .batch = 64, .accumulate = 1, .checkpoint_every = 500, .keep = 2,             \
     .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .clip_norm = 1.0
 
 /* Rows of an option table for the settings `s`. */
