@@ -175,4 +175,3 @@ static nn_status run(const nn_call *c)
 const nn_kernel NN_CPU_NAME(attention)[] = {
     { .name = "attention_f32_flash", .accepts = accepts, .run = run, .workspace = workspace }, { 0 }
 };
-const nn_kernel NN_CPU_NAME(attention_bwd)[] = { { 0 } };
