@@ -14,7 +14,6 @@
 
 #include <stdint.h>
 #include <string.h>
-
 #ifdef __SSE2__
 #include <immintrin.h>
 #endif
@@ -34,7 +33,7 @@ typedef int32_t nn_vi __attribute__((vector_size(4 * NN_LANES)));
 
 NN_INLINE nn_vf nn_set(float x)
 {
-    return (nn_vf){ 0 } + x;
+    return x - (nn_vf){ 0 }; /* exact for -0 too, so that only the broadcast remains */
 }
 
 NN_INLINE nn_vf nn_load(const float *p)
@@ -77,13 +76,15 @@ NN_INLINE nn_vf nn_select(nn_vi mask, nn_vf a, nn_vf b)
     return (nn_vf)((mask & (nn_vi)a) | (~mask & (nn_vi)b));
 }
 
-/* Where either is NaN, b. */
+/* a > b ? a : b, and a < b ? a : b: b where either is NaN, as the instructions do. */
 NN_INLINE nn_vf nn_vmax(nn_vf a, nn_vf b)
 {
 #if defined(__AVX512F__)
     return (nn_vf)_mm512_max_ps((__m512)a, (__m512)b);
 #elif defined(__AVX2__)
     return (nn_vf)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+    return (nn_vf)_mm_max_ps((__m128)a, (__m128)b);
 #else
     return nn_select(a > b, a, b);
 #endif
@@ -95,6 +96,8 @@ NN_INLINE nn_vf nn_vmin(nn_vf a, nn_vf b)
     return (nn_vf)_mm512_min_ps((__m512)a, (__m512)b);
 #elif defined(__AVX2__)
     return (nn_vf)_mm256_min_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+    return (nn_vf)_mm_min_ps((__m128)a, (__m128)b);
 #else
     return nn_select(a < b, a, b);
 #endif
