@@ -4,9 +4,10 @@
  * one query per lane, and walks over the keys in blocks of BLOCK: scores, running maximum and
  * denominator, weighted sum of values. Only one block of scores exists, in the first-level cache;
  * the groups share a block of keys and values while it is in the second-level cache. */
-#include "kernels/cpu/attention_tile.h"
-
 #include <math.h>
+
+#include "kernels/cpu/attention_decode.h"
+#include "kernels/cpu/attention_tile.h"
 
 enum { BLOCK = 10 * NN_ATTN_TILE, GROUPS = 4 };
 
@@ -201,5 +202,10 @@ static nn_status run(const nn_call *c)
 }
 
 const nn_kernel NN_CPU_NAME(attention)[] = {
-    { .name = "attention_f32_flash", .accepts = accepts, .run = run, .workspace = workspace }, { 0 }
+    { .name = "attention_f32_decode",
+      .accepts = NN_CPU_NAME(attention_decode_accepts),
+      .run = NN_CPU_NAME(attention_decode_run),
+      .workspace = NN_CPU_NAME(attention_decode_workspace) },
+    { .name = "attention_f32_flash", .accepts = accepts, .run = run, .workspace = workspace },
+    { 0 }
 };
