@@ -156,6 +156,7 @@ static nn_status append_forward(nn_call *c, const conv *v, const_dnnl_primitive_
     args[biased ? 3 : 2] = (nn_dnnl_arg){ DNNL_ARG_DST, NN_DNNL_OUT, 0, v->y };
     NN_TRY(nn_dnnl_arrange(c, &args[0], wanted(pd, dnnl_query_src_md)));
     NN_TRY(nn_dnnl_pack(c, &args[1], wanted(pd, dnnl_query_weights_md)));
+    if (biased) NN_TRY(nn_dnnl_arrange(c, &args[2], &v->b));
     return nn_dnnl_append_to(c, pd, biased ? 4 : 3, args, wanted(pd, dnnl_query_dst_md),
                              accumulates(c));
 }
