@@ -8,6 +8,9 @@ extern void omp_set_num_threads(int n); /* libgomp's, by name: see engine/base/p
 
 enum { MAX_STEPS = 6, MAX_ARGS = 6 };
 
+/* By nn_cpu_level. */
+static const dnnl_cpu_isa_t isa[] = { dnnl_cpu_isa_all, dnnl_cpu_isa_avx2, dnnl_cpu_isa_sse41 };
+
 typedef struct context { /* of a device */
     dnnl_engine_t engine;
     dnnl_stream_t stream;
@@ -39,7 +42,6 @@ nn_status nn_dnnl_check(dnnl_status_t status, const char *doing)
 
 nn_status nn_dnnl_open(nn_device *d)
 {
-    static const dnnl_cpu_isa_t isa[] = { dnnl_cpu_isa_all, dnnl_cpu_isa_avx2, dnnl_cpu_isa_sse41 };
     context *x = nn_alloc(1, sizeof(*x));
     NN_NEED(x);
     d->stream = x;
@@ -185,9 +187,16 @@ static nn_status append_reorder(nn_call *c, const nn_dnnl_arg *from, const nn_dn
     return result;
 }
 
+/* The library's SSE4.1 kernels fault on operands that are not aligned to 16 bytes, which views and
+ * mapped files need not be; the later instruction sets do not mind. */
+static bool wants_alignment(void)
+{
+    return isa[nn_cpu_level()] == dnnl_cpu_isa_sse41;
+}
+
 static nn_status arrange(nn_call *c, nn_dnnl_arg *a, const dnnl_memory_desc_t *want, bool packs)
 {
-    if (dnnl_memory_desc_equal(&a->md, want)) return NN_OK;
+    if (dnnl_memory_desc_equal(&a->md, want) && !wants_alignment()) return NN_OK;
     nn_dnnl_arg copy = { .arg = a->arg, .md = *want };
     copy.where = packs ? NN_DNNL_PACKED : NN_DNNL_WORKSPACE;
     copy.at = reserve(packs ? &c->packed_bytes : &c->workspace_bytes, want);

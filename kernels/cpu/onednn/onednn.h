@@ -45,8 +45,8 @@ nn_status nn_dnnl_begin(nn_call *c) NN_CHECKED;
 nn_status nn_dnnl_describe(const nn_call *c, const void *op_desc, bool accumulate,
                            const_dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *out) NN_CHECKED;
 
-/* The operand in the layout `want`: as it is if it has that layout, else a copy in the workspace,
- * made in every run. */
+/* The operand in the layout `want`, aligned as the library needs it: as it is if possible, else a
+ * copy in the workspace, made in every run. */
 nn_status nn_dnnl_arrange(nn_call *c, nn_dnnl_arg *a, const dnnl_memory_desc_t *want) NN_CHECKED;
 
 /* The same for weights: in a frozen plan the copy is packed memory, made again only on repack. */
