@@ -14,18 +14,20 @@ typedef enum nn_decode_method {
     NN_DECODE_SAMPLE /* temperature, then top-k, then top-p (Holtzman et al. 2020) */
 } nn_decode_method;
 
-/* When a beam search with n_beams finished sequences ends: as soon as there are so many, when the
- * best running sequence could not beat the worst of them if it ended now, or when it could not at
- * any length. */
-typedef enum nn_decode_stop { NN_STOP_UNLIKELY, NN_STOP_FIRST, NN_STOP_NEVER } nn_decode_stop;
+/* When a beam search that has n_beams finished sequences ends. */
+typedef enum nn_decode_stop {
+    NN_STOP_UNLIKELY, /* when the best running one, ending now, could not beat the worst of them */
+    NN_STOP_FIRST,    /* at once */
+    NN_STOP_NEVER     /* when it could not at any length */
+} nn_decode_stop;
 
 /* Lengths count ids, prompt included. */
 typedef struct nn_decode_options {
     nn_decode_method method;
     int n_beams;
-    int max_length,
-        min_length; /* the end token is forbidden while there are fewer than min_length */
-    int32_t eos;    /* the end token */
+    int max_length;
+    int min_length;            /* the end token is forbidden while there are fewer */
+    int32_t eos;               /* the end token */
     double repetition_penalty; /* > 0; 1 is off */
     double length_penalty;     /* exponent of the number of generated tokens; 1: mean log-prob. */
     nn_decode_stop early_stopping;
@@ -35,8 +37,8 @@ typedef struct nn_decode_options {
     uint64_t seed;
 } nn_decode_options;
 
-/* BLIP's captions: 3 beams, 5 to 20 ids, end token 102. Sampling fields: temperature 1, no limits.
- */
+/* BLIP's captions: 3 beams, 5 to 20 ids, end token 102. Sampling fields: temperature 1, no
+ * limits. */
 nn_decode_options nn_decode_defaults(void);
 
 /* One step of the model. Row r appends ids[r], the token at `position` (counted from 0), to the

@@ -37,6 +37,28 @@ static nn_status find(const char *name, const nn_sampler_family **out)
     return nn_fail(NN_NOT_FOUND, "there is no sampler '%s'; did you mean '%s'?", name, nearest);
 }
 
+nn_status nn_sampler_options_parse(const nn_json *json, nn_sampler_options *out,
+                                   const char **class_name)
+{
+    static const char *const names[] = { [NN_SPACING_LEADING] = "leading",
+                                         [NN_SPACING_LINSPACE] = "linspace",
+                                         [NN_SPACING_TRAILING] = "trailing" };
+    const char *spacing = NULL, *class = NULL;
+    nn_sampler_options o = { 0 };
+    NN_TRY(nn_json_string(json, "_class_name", &class));
+    NN_TRY(nn_json_string(json, "timestep_spacing", &spacing));
+    NN_TRY(nn_json_bool(json, "use_karras_sigmas", &o.karras));
+    for (int k = NN_SPACING_LEADING; spacing && k < NN_COUNT(names); k++)
+        if (!strcmp(spacing, names[k])) o.spacing = (nn_spacing)k;
+    if (spacing && o.spacing == NN_SPACING_DEFAULT)
+        return nn_fail(NN_UNSUPPORTED,
+                       "%s: timestep_spacing is '%s'; leading, linspace and trailing are known",
+                       json->file, spacing);
+    *out = o;
+    *class_name = class;
+    return NN_OK;
+}
+
 static nn_status check(const nn_sampler *s)
 {
     const char *name = s->family->name;

@@ -31,6 +31,12 @@ typedef struct nn_sampler_options {
     double eta;  /* ddim: 0 is deterministic, 1 has the noise of ddpm */
 } nn_sampler_options;
 
+/* timestep_spacing and use_karras_sigmas of a published scheduler_config.json, and the class it
+ * names (NULL if none; the document's). Take all three or none: a spacing that was published for
+ * one class is not the default of another. NN_UNSUPPORTED for an unknown spacing. */
+nn_status nn_sampler_options_parse(const nn_json *json, nn_sampler_options *out,
+                                   const char **class_name) NN_CHECKED;
+
 typedef struct nn_sampler nn_sampler;
 
 /* Name of family k = 0, 1, ..., or NULL behind the last. */

@@ -251,6 +251,34 @@ static void test_wrong_arguments(void **state)
     nn_noise_schedule_deinit(&c);
 }
 
+static nn_status parse(const char *text, nn_sampler_options *o, char *class_name)
+{
+    nn_json json;
+    const char *found = NULL;
+    OK(nn_json_parse(text, (int64_t)strlen(text), "scheduler_config.json", &json));
+    nn_status status = nn_sampler_options_parse(&json, o, &found);
+    strcpy(class_name, found ? found : "");
+    nn_json_close(&json);
+    return status;
+}
+
+static void test_config(void **state)
+{
+    (void)state;
+    nn_sampler_options o;
+    char name[64];
+    OK(parse("{\"_class_name\": \"PNDMScheduler\", \"steps_offset\": 1}", &o, name));
+    assert_string_equal(name, "PNDMScheduler");
+    assert_int_equal(o.spacing, NN_SPACING_DEFAULT);
+    assert_false(o.karras);
+    OK(parse("{\"timestep_spacing\": \"trailing\", \"use_karras_sigmas\": true}", &o, name));
+    assert_string_equal(name, "");
+    assert_int_equal(o.spacing, NN_SPACING_TRAILING);
+    assert_true(o.karras);
+    assert_int_equal(parse("{\"timestep_spacing\": \"log\"}", &o, name), NN_UNSUPPORTED);
+    assert_non_null(strstr(nn_error_message(), "'log'"));
+}
+
 static void test_allocations(void **state)
 {
     (void)state;
@@ -295,7 +323,8 @@ int main(void)
         cmocka_unit_test(test_prediction_types), cmocka_unit_test(test_exact_flow),
         cmocka_unit_test(test_orders),           cmocka_unit_test(test_start_from_a_picture),
         cmocka_unit_test(test_one_step),         cmocka_unit_test(test_wrong_arguments),
-        cmocka_unit_test(test_allocations),      cmocka_unit_test(test_guidance),
+        cmocka_unit_test(test_config),           cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_guidance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
