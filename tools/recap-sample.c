@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/base/alloc.h"
+#include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "engine/base/rng.h"
 #include "models/sampler.h"
@@ -14,14 +15,16 @@
 
 static const char *model_dir, *prompt, *prompt_file, *negative = "", *scheduler = "ddim", *output,
                                                      *output_dir;
-static const char *device_name = "cpu", *spacing_name;
+static const char *device_name = "cpu";
 static int64_t n_threads, n_steps = 50, seed, height, width, batch_size = 1, per_prompt = 1;
 static double guidance = 7.5, eta;
 static bool karras;
 static int rng_kind;
 static const char *const rng_kinds[] = { "torch-cpu", "torch-cuda", "philox", NULL };
 enum { TORCH_CPU, TORCH_CUDA, PHILOX };
-enum { CUDA_THREADS = 108 * 2048 }; /* of an A100; larger latents than so many numbers differ by card */
+enum {
+    CUDA_THREADS = 108 * 2048
+}; /* of an A100; larger latents than so many numbers differ by card */
 
 static const nn_option options[] = {
     { .name = "model",
@@ -170,7 +173,8 @@ static nn_status denoise(job *j, nn_sampler *s, int64_t first, int64_t n)
     for (int64_t i = 0; i < batch_size; i++) {
         int64_t picture = first + nn_min(i, n - 1);
         nn_torch_seed(&j->torch[i], seed_of(j, picture));
-        j->torch_cuda[i] = (nn_torch_cuda_rng){ .seed = seed_of(j, picture), .max_threads = CUDA_THREADS };
+        j->torch_cuda[i] =
+            (nn_torch_cuda_rng){ .seed = seed_of(j, picture), .max_threads = CUDA_THREADS };
         draw(j, i, picture, 0, j->x + i * j->elems);
     }
     for (int64_t k = 0; k < all; k++) j->x[k] *= sigma;

@@ -1,7 +1,8 @@
 /* recap-train: trains the networks of RECAP. */
 #include "tools/train.h"
 
-static const nn_program program = { "recap-train", "Trains a network, or goes on where training stopped.", NULL };
+static const nn_program program = { "recap-train",
+                                    "Trains a network, or goes on where training stopped.", NULL };
 
 int main(int argc, char **argv)
 {
