@@ -115,8 +115,8 @@ typedef struct job {
     int64_t elems, latent_h, latent_w; /* elems: of one latent */
     float *x, *input, *predicted, *noise, *images;
     int32_t *ids, *negative_ids;
-    nn_torch_rng
-        *torch; /* one a picture of the batch, so that pictures do not depend on each other */
+    nn_torch_rng *torch; /* one a picture, so that pictures do not depend on their batch */
+    nn_torch_cuda_rng *torch_cuda;
 } job;
 
 static uint64_t seed_of(const job *j, int64_t picture)
