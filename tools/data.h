@@ -8,9 +8,10 @@
 #include "data/shards.h"
 #include "tools/cli.h"
 
-nn_command_run data_import, data_stats, data_check, data_scenes, data_prompts, data_humans;
+nn_command_run data_import, data_stats, data_check, data_scenes, data_prompts, data_humans,
+    data_tokenizer;
 extern const nn_option data_import_options[], data_check_options[], data_scenes_options[],
-    data_prompts_options[], data_humans_options[];
+    data_prompts_options[], data_humans_options[], data_tokenizer_options[];
 
 /* -- samples: data_samples.c ------------------------------------------------------------------ */
 
