@@ -64,6 +64,10 @@ void detector_target(const detector_config *c, const nn_scene *scene, float *out
  * how many. Centres are those of cells, in pixels. */
 int detector_peaks(const detector_config *c, const float *logits, nn_scene_detection *found);
 
+/* Whether the detections are the scene's objects: as many, and each of the same kind within half an
+ * object's size of its centre along both axes. */
+bool detector_is_exact(const nn_scene *scene, const nn_scene_detection *found, int n);
+
 /* -- looking at pictures ---------------------------------------------------------------------- */
 
 /* Read DIR/config.json and the weights beside it into a new store on the device. Owner of the

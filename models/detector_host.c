@@ -68,3 +68,23 @@ int detector_peaks(const detector_config *c, const float *logits, nn_scene_detec
     }
     return n;
 }
+
+static bool is_found(const nn_scene_item *it, const nn_scene_detection *found)
+{
+    float half = 0.5f * (float)it->size;
+    return it->object == found->object && fabsf((float)it->x + half - found->x) <= half &&
+           fabsf((float)it->y + half - found->y) <= half;
+}
+
+bool detector_is_exact(const nn_scene *scene, const nn_scene_detection *found, int n)
+{
+    unsigned taken = 0;
+    if (n != scene->n_items) return false;
+    for (int k = 0; k < n; k++) {
+        int i = 0;
+        while (i < n && ((taken >> i & 1) || !is_found(&scene->item[i], &found[k]))) i++;
+        if (i == n) return false;
+        taken |= 1u << i;
+    }
+    return true;
+}

@@ -25,6 +25,12 @@ nn_tensor *vae_encode(nn_scope s, const vae_config *c, nn_tensor *image);
 /* latent [N, h, w, L] (not scaled) -> image [N, f h, f w, 3]; post_quant_conv included. */
 nn_tensor *vae_decode(nn_scope s, const vae_config *c, nn_tensor *latent);
 
+/* One element: mean |d| + mean d^2 of the difference d between image and the decoding of
+ * mean + exp(logvar / 2) * noise, plus kl_weight times the mean over latent elements of the
+ * Kullback-Leibler divergence from the unit normal. noise [N, H/f, W/f, L], unit normal. */
+nn_tensor *vae_loss(nn_scope s, const vae_config *c, nn_tensor *image, nn_tensor *noise,
+                    double kl_weight);
+
 /* The factor between image and latent sides. */
 int vae_stride(const vae_config *c);
 

@@ -1,0 +1,359 @@
+/* recap-train vae: the image codec, on pictures alone. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/alloc.h"
+#include "engine/weights.h"
+#include "models/stable_diffusion.h"
+#include "tools/train.h"
+#include "tools/train_images.h"
+#include "tools/trainer.h"
+
+enum { MEASURED = 256, MEASURE_BATCH = 16 };
+
+static trainer_settings set = { TRAINER_DEFAULTS };
+static const char *config_dir, *data;
+static int64_t resolution = 512, crop, held_out = 64;
+static double kl_weight = 1e-6;
+
+static const nn_option options[] = {
+    TRAINER_OPTIONS(set),
+    { .name = "config-dir",
+      .text = &config_dir,
+      .value = "DIR",
+      .required = true,
+      .help = "DIR/config.json describes the codec (diffusers AutoencoderKL)" },
+    { .name = "train-data-dir",
+      .text = &data,
+      .value = "SHARDS",
+      .required = true,
+      .help = "a tar, a directory of them, or a list in braces" },
+    { .name = "resolution",
+      .integer = &resolution,
+      .low = 8,
+      .high = 4096,
+      .help = "pixels a side of the pictures; others are scaled and cut" },
+    { .name = "crop",
+      .integer = &crop,
+      .low = 0,
+      .high = 4096,
+      .help = "train on squares of so many pixels, around objects where known; 0 = whole" },
+    { .name = "held-out",
+      .integer = &held_out,
+      .low = 1,
+      .high = 100000,
+      .help = "samples at the end of the corpus that only measure" },
+    { .name = "kl-weight",
+      .real = &kl_weight,
+      .low = 0,
+      .high = 1,
+      .help = "weight of the latents' divergence from the unit normal" },
+    { 0 },
+};
+
+typedef struct run {
+    vae_config c;
+    nn_device *device;
+    nn_params *params;
+    train_images images;
+    int64_t side, latent;     /* pixels a side of a training picture; elements of its latent */
+    nn_tensor *image, *noise; /* inputs */
+    float *pixels, *normal;   /* of one pass */
+} run;
+
+static nn_tensor *build(void *ctx, nn_graph *g, nn_params *params)
+{
+    run *r = ctx;
+    int64_t places = r->side / vae_stride(&r->c);
+    r->image = nn_input(g, "image", NN_F32, NN_DIMS(set.batch, r->side, r->side, 3));
+    r->noise =
+        nn_input(g, "noise", NN_F32, NN_DIMS(set.batch, places, places, r->c.latent_channels));
+    return vae_loss(nn_root(g, params, ""), &r->c, r->image, r->noise, kl_weight);
+}
+
+static nn_status feed(void *ctx, nn_plan *plan, int64_t step, int64_t pass)
+{
+    run *r = ctx;
+    int64_t first = (step * set.accumulate + pass) * set.batch;
+    for (int64_t i = 0; i < set.batch; i++) {
+        const train_image *image;
+        int64_t number, x, y;
+        nn_rng place = nn_rng_make((uint64_t)set.seed, "crop", (uint64_t)(first + i));
+        nn_rng noise = nn_rng_make((uint64_t)set.seed, "posterior", (uint64_t)(first + i));
+        NN_TRY(train_images_next(&r->images, &image, &number));
+        train_crop_place(image, resolution, r->side, &place, &x, &y);
+        train_crop_pixels(image, resolution, r->side, x, y, r->pixels + i * 3 * r->side * r->side);
+        nn_rng_normal_fill(&noise, r->normal + i * r->latent, r->latent);
+    }
+    NN_TRY(nn_plan_write(plan, r->image, r->pixels));
+    return nn_plan_write(plan, r->noise, r->normal);
+}
+
+static void tell(void *ctx, int64_t *epoch, int64_t *position)
+{
+    train_images_tell(&((run *)ctx)->images, epoch, position);
+}
+
+static nn_status seek(void *ctx, int64_t epoch, int64_t position)
+{
+    return train_images_seek(&((run *)ctx)->images, epoch, position);
+}
+
+/* -- measuring -------------------------------------------------------------------------------- */
+
+typedef struct sums {
+    int64_t latents, pixels; /* elements */
+    double z, z2;            /* of latents: sum of means, of squares with the drawn part */
+    double error;            /* squared, of 8-bit values */
+} sums;
+
+typedef struct ruler {
+    sd_codec *codec;
+    int64_t elems; /* of a picture */
+    float *pixels, *moments, *latents;
+    uint8_t *truth, *bytes;
+} ruler;
+
+static nn_status ruler_create(run *r, ruler *out)
+{
+    out->elems = 3 * resolution * resolution;
+    NN_TRY(sd_codec_create(&r->c, r->params, r->device, MEASURE_BATCH, resolution, resolution,
+                           &out->codec));
+    int64_t latents = MEASURE_BATCH * sd_codec_latent_elems(out->codec);
+    NN_NEED(out->pixels = nn_alloc(MEASURE_BATCH * out->elems, sizeof(float)));
+    NN_NEED(out->moments = nn_alloc(2 * latents, sizeof(float)));
+    NN_NEED(out->latents = nn_alloc(latents, sizeof(float)));
+    NN_NEED(out->truth = nn_alloc(MEASURE_BATCH * out->elems, 1));
+    NN_NEED(out->bytes = nn_alloc(MEASURE_BATCH * out->elems, 1));
+    return NN_OK;
+}
+
+static void ruler_destroy(ruler *m)
+{
+    sd_codec_destroy(m->codec);
+    nn_free(m->pixels);
+    nn_free(m->moments);
+    nn_free(m->latents);
+    nn_free(m->truth);
+    nn_free(m->bytes);
+}
+
+static void add_latents(const vae_config *c, const float *moments, int64_t places, sums *out)
+{
+    int64_t l = c->latent_channels;
+    for (int64_t p = 0; p < places; p++)
+        for (int64_t k = 0; k < l; k++) {
+            double mean = moments[p * 2 * l + k];
+            out->z += mean;
+            out->z2 += mean * mean + exp(moments[p * 2 * l + l + k]);
+        }
+    out->latents += places * l;
+}
+
+static nn_status measure_batch(run *r, ruler *m, int64_t first, int64_t n, sums *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        train_image image;
+        NN_TRY(train_images_read(&r->images, first + i, &image));
+        memcpy(m->truth + i * m->elems, image.rgb, (size_t)m->elems);
+        train_crop_pixels(&image, resolution, resolution, 0, 0, m->pixels + i * m->elems);
+        train_image_free(&image);
+    }
+    int64_t places = n * sd_codec_latent_elems(m->codec) / r->c.latent_channels;
+    NN_TRY(sd_codec_encode(m->codec, n, m->pixels, m->moments));
+    add_latents(&r->c, m->moments, places, out);
+    sd_latent(&r->c, places, m->moments, NULL, m->latents);
+    NN_TRY(sd_codec_decode(m->codec, n, m->latents, m->pixels));
+    train_bytes(m->pixels, n * m->elems, m->bytes);
+    out->error += train_squared_error(m->truth, m->bytes, n * m->elems);
+    out->pixels += n * m->elems;
+    return NN_OK;
+}
+
+/* Whole pictures first .. first + n - 1 of the corpus through the codec and back. */
+static nn_status measure(run *r, int64_t first, int64_t n, sums *out)
+{
+    ruler m = { 0 };
+    *out = (sums){ 0 };
+    nn_status status = ruler_create(r, &m);
+    for (int64_t i = 0; i < n && status == NN_OK; i += MEASURE_BATCH)
+        status = measure_batch(r, &m, first + i, nn_min(MEASURE_BATCH, n - i), out);
+    ruler_destroy(&m);
+    return status;
+}
+
+static double deviation(const sums *s)
+{
+    double mean = s->z / (double)s->latents;
+    return sqrt(s->z2 / (double)s->latents - mean * mean);
+}
+
+/* -- results ---------------------------------------------------------------------------------- */
+
+static nn_status write_json(const char *name, const json_t *root)
+{
+    char *path = nn_format("%s/%s", set.output, name);
+    char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    nn_status status = path && text ? nn_file_write(path, text, (int64_t)strlen(text)) : NN_MEMORY;
+    nn_free(path);
+    free(text);
+    return status;
+}
+
+/* The configuration that training began with, with the factor that was measured. */
+static nn_status write_config(double scaling_factor)
+{
+    nn_json json;
+    char *path = nn_format("%s/config.json", config_dir);
+    NN_NEED(path);
+    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, &json);
+    nn_free(path);
+    NN_TRY(status);
+    json_object_set_new(json.node, "scaling_factor", json_real(scaling_factor));
+    status = write_json("config.json", json.node);
+    nn_json_close(&json);
+    return status;
+}
+
+static nn_status write_metrics(double psnr, double deviation_of_latents)
+{
+    const nn_field fields[] = { { "psnr", psnr },
+                                { "held_out", (double)held_out },
+                                { "latent_std", deviation_of_latents } };
+    json_t *root = json_object();
+    for (int i = 0; i < NN_COUNT(fields); i++)
+        json_object_set_new(root, fields[i].name, json_real(fields[i].value));
+    nn_status status = write_json("metrics.json", root);
+    json_decref(root);
+    nn_cli_log("vae", fields, NN_COUNT(fields));
+    printf("%.2f dB on %" PRId64 " held-out pictures; latents scaled by %.4f\n", psnr, held_out,
+           1 / deviation_of_latents);
+    return status;
+}
+
+static nn_status finish(run *r)
+{
+    sums train, test;
+    NN_TRY(measure(r, 0, nn_min(MEASURED, r->images.n_train), &train));
+    NN_TRY(measure(r, r->images.n_train, held_out, &test));
+    char *path = nn_format("%s/diffusion_pytorch_model.safetensors", set.output);
+    NN_NEED(path);
+    nn_status status = nn_params_save(r->params, path, NULL, 0, NN_F32);
+    nn_free(path);
+    NN_TRY(status);
+    NN_TRY(write_config(1 / deviation(&train)));
+    NN_TRY(write_metrics(train_psnr(test.error / (double)test.pixels), deviation(&train)));
+    return trainer_mark_finished(&set);
+}
+
+/* -- the run ---------------------------------------------------------------------------------- */
+
+static nn_status read_config(vae_config *c)
+{
+    nn_json json;
+    char *path = nn_format("%s/config.json", config_dir);
+    NN_NEED(path);
+    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, &json);
+    nn_free(path);
+    NN_TRY(status);
+    status = vae_config_parse(&json, c);
+    nn_json_close(&json);
+    NN_TRY(status);
+    if (c->in_channels != 3 || c->out_channels != 3)
+        return nn_fail(NN_UNSUPPORTED, "%s/config.json: %lld channels in, %lld out, expected 3",
+                       config_dir, (long long)c->in_channels, (long long)c->out_channels);
+    int64_t stride = vae_stride(c), side = crop ? crop : resolution;
+    if (resolution % stride || side % stride || side > resolution)
+        return nn_fail(NN_ARGUMENT,
+                       "--resolution %" PRId64 " and --crop %" PRId64
+                       ": both must be multiples of the codec's stride %" PRId64
+                       ", and the crop not the larger",
+                       resolution, crop, stride);
+    return NN_OK;
+}
+
+static nn_status make_params(run *r)
+{
+    nn_graph *g;
+    NN_TRY(nn_params_create(&r->params));
+    NN_TRY(nn_graph_create(&g));
+    build(r, g, r->params);
+    nn_status status = nn_graph_status(g);
+    nn_graph_destroy(g);
+    NN_TRY(status);
+    NN_TRY(nn_params_alloc(r->params, r->device, true));
+    return nn_params_init(r->params, (uint64_t)set.seed);
+}
+
+/* What must not change between a run and its continuation. */
+static char *describe(void)
+{
+    return nn_format("vae %s %s resolution %" PRId64 " crop %" PRId64 " held out %" PRId64
+                     " kl %.9g batch %" PRId64 " x %" PRId64 " updates %" PRId64 " lr %.9g %s "
+                     "warm-up %" PRId64 " adam %.9g %.9g %.9g %.9g clip %.9g ema %.9g",
+                     config_dir, data, resolution, crop, held_out, kl_weight, set.batch,
+                     set.accumulate, set.steps, set.lr, trainer_schedules[set.schedule], set.warmup,
+                     set.beta1, set.beta2, set.eps, set.weight_decay, set.clip_norm, set.ema_decay);
+}
+
+static nn_status train_codec(run *r)
+{
+    int64_t f = vae_stride(&r->c);
+    r->side = crop ? crop : resolution;
+    r->latent = r->side / f * (r->side / f) * r->c.latent_channels;
+    NN_NEED(r->pixels = nn_alloc(set.batch * 3 * r->side * r->side, sizeof(float)));
+    NN_NEED(r->normal = nn_alloc(set.batch * r->latent, sizeof(float)));
+    NN_TRY(make_params(r));
+    char *description = describe();
+    NN_NEED(description);
+    trainer t = { .what = "vae",
+                  .set = set,
+                  .config = description,
+                  .device = r->device,
+                  .params = r->params,
+                  .ctx = r,
+                  .build = build,
+                  .feed = feed,
+                  .tell = tell,
+                  .seek = seek };
+    nn_status status = trainer_run(&t);
+    nn_free(description);
+    NN_TRY(status);
+    return finish(r);
+}
+
+static nn_status train(const nn_cli *cli)
+{
+    run r = { 0 };
+    (void)cli;
+    if (trainer_finished(&set)) {
+        printf("%s holds a finished codec\n", set.output);
+        return NN_OK;
+    }
+    const train_corpus corpus = {
+        .shards = data, .size = resolution, .held_out = held_out, .seed = (uint64_t)set.seed
+    };
+    NN_TRY(read_config(&r.c));
+    NN_TRY(nn_file_make_dir(set.output));
+    NN_TRY(train_images_open(&corpus, &r.images));
+    nn_status status = nn_device_open(set.device, (int)set.threads, &r.device);
+    if (status == NN_OK) status = train_codec(&r);
+    nn_params_destroy(r.params);
+    nn_device_close(r.device);
+    nn_free(r.pixels);
+    nn_free(r.normal);
+    train_images_close(&r.images);
+    return status;
+}
+
+const nn_command train_vae_command = {
+    .name = "vae",
+    .summary = "train the image codec",
+    .example = "recap-train vae --config tools/demo/train_vae.json --config-dir tools/demo/vae "
+               "--train-data-dir out/demo/corpus --output-dir out/demo/vae",
+    .options = options,
+    .run = train,
+};
