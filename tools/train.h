@@ -4,6 +4,6 @@
 
 #include "tools/cli.h"
 
-extern const nn_command train_detector_command, train_vae_command;
+extern const nn_command train_detector_command, train_diffusion_command, train_vae_command;
 
 #endif
