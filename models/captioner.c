@@ -30,14 +30,19 @@ nn_tensor *captioner_logits(nn_scope s, const captioner_config *c, nn_tensor *im
 }
 
 /* The last position predicts nothing and the first is predicted by nothing: both are cut off. */
-nn_tensor *captioner_loss(nn_scope s, const captioner_config *c, nn_tensor *pixels, nn_tensor *ids,
-                          nn_tensor *key_mask, nn_tensor *labels)
+nn_tensor *captioner_text_loss(nn_scope s, const captioner_config *c, nn_tensor *image,
+                               nn_tensor *ids, nn_tensor *key_mask, nn_tensor *labels)
 {
     int64_t t = ids->view.dim[1];
-    nn_tensor *image = captioner_encode(s, c, pixels);
     nn_tensor *logits = captioner_logits(s, c, image, ids, key_mask); /* [B, T, V] */
     nn_enter(s);
     logits = nn_slice(s.g, logits, 1, 0, t - 1);
     nn_tensor *next = nn_contiguous(s.g, nn_slice(s.g, labels, 1, 1, t)); /* [B, T-1] */
     return nn_softmax_xent(s.g, logits, next, c->text.label_smoothing);
+}
+
+nn_tensor *captioner_loss(nn_scope s, const captioner_config *c, nn_tensor *pixels, nn_tensor *ids,
+                          nn_tensor *key_mask, nn_tensor *labels)
+{
+    return captioner_text_loss(s, c, captioner_encode(s, c, pixels), ids, key_mask, labels);
 }

@@ -29,6 +29,10 @@ nn_tensor *captioner_logits(nn_scope s, const captioner_config *c, nn_tensor *im
 nn_tensor *captioner_loss(nn_scope s, const captioner_config *c, nn_tensor *pixels, nn_tensor *ids,
                           nn_tensor *key_mask, nn_tensor *labels);
 
+/* The same behind an encoder that ran already: image [B, tokens, D]. */
+nn_tensor *captioner_text_loss(nn_scope s, const captioner_config *c, nn_tensor *image,
+                               nn_tensor *ids, nn_tensor *key_mask, nn_tensor *labels);
+
 /* -- decoding
  * ---------------------------------------------------------------------------------------------------
  */

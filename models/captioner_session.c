@@ -157,5 +157,5 @@ nn_status captioner_session_step(void *ctx, int64_t position, int rows, const in
     NN_TRY(nn_plan_write(s->step_plan, s->position, &at));
     NN_TRY(nn_plan_write(s->step_plan, s->seen, s->seen_now));
     NN_TRY(nn_plan_run(s->step_plan, 0));
-    return nn_plan_read(s->step_plan, s->logits, logits);
+    return logits ? nn_plan_read(s->step_plan, s->logits, logits) : NN_OK;
 }

@@ -13,7 +13,8 @@ vit_config vit_config_blip_base(void)
                          .n_layers = 12,
                          .heads = 12,
                          .act = NN_ACT_GELU,
-                         .eps = 1e-5 };
+                         .eps = 1e-5,
+                         .position_std = 0.02 };
 }
 
 nn_status vit_config_parse(const nn_json *json, vit_config *out)
@@ -26,6 +27,7 @@ nn_status vit_config_parse(const nn_json *json, vit_config *out)
     NN_TRY(nn_json_int(json, "num_hidden_layers", &c.n_layers));
     NN_TRY(nn_json_int(json, "num_attention_heads", &c.heads));
     NN_TRY(nn_json_double(json, "layer_norm_eps", &c.eps));
+    NN_TRY(nn_json_double(json, "position_init_std", &c.position_std));
     NN_TRY(config_activation(json, "hidden_act", &c.act));
     NN_TRY(config_check_heads(json, c.hidden_size, c.heads));
     if (c.patch_size < 1 || c.image_size < 1 || c.image_size % c.patch_size)
@@ -68,10 +70,10 @@ static nn_tensor *embed(nn_scope s, const vit_config *c, nn_tensor *pixels)
              (nn_conv){ .stride = (int)c->patch_size }, NULL, NULL); /* [B, S/p, S/p, C] */
     x = nn_reshape(s.g, x, 3, (int64_t[]){ n, -1, width });
     nn_enter(s);
-    nn_tensor *token =
-        nn_param_at(s, "class_embedding", NN_NORMAL(0.02f), 3, (int64_t[]){ 1, 1, width });
+    const nn_init draw = NN_NORMAL((float)c->position_std);
+    nn_tensor *token = nn_param_at(s, "class_embedding", draw, 3, (int64_t[]){ 1, 1, width });
     nn_tensor *position =
-        nn_param_at(s, "position_embedding", NN_NORMAL(0.02f), 3, (int64_t[]){ 1, tokens, width });
+        nn_param_at(s, "position_embedding", draw, 3, (int64_t[]){ 1, tokens, width });
     nn_tensor *both[] = { nn_broadcast(s.g, token, 3, (int64_t[]){ n, 1, width }), x };
     return nn_add(s.g, nn_concat(s.g, 2, both, 1), position); /* [B, T, C] */
 }

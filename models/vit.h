@@ -10,6 +10,9 @@ typedef struct vit_config {
     int n_layers, heads;
     nn_act act;
     double eps;
+    double position_std; /* of drawn positions and class token. Key position_init_std, .02 in
+                            published models; beside patches of scale .5 so little leaves a young
+                            network blind to places. */
 } vit_config;
 
 /* A published vision_config; keys that are absent have the values of BLIP base. */

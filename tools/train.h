@@ -4,6 +4,7 @@
 
 #include "tools/cli.h"
 
-extern const nn_command train_detector_command, train_diffusion_command, train_vae_command;
+extern const nn_command train_captioner_command, train_detector_command, train_diffusion_command,
+    train_vae_command;
 
 #endif

@@ -3,16 +3,24 @@
 
 #include <string.h>
 
+static const struct {
+    const char *name;
+    nn_act act;
+} known[] = { { "gelu", NN_ACT_GELU },
+              { "quick_gelu", NN_ACT_QUICK_GELU },
+              { "gelu_pytorch_tanh", NN_ACT_GELU_TANH },
+              { "relu", NN_ACT_RELU },
+              { "silu", NN_ACT_SILU } };
+
+const char *config_activation_name(nn_act act)
+{
+    for (int i = 0; i < NN_COUNT(known); i++)
+        if (known[i].act == act) return known[i].name;
+    return "unknown";
+}
+
 nn_status config_activation(const nn_json *json, const char *key, nn_act *act)
 {
-    static const struct {
-        const char *name;
-        nn_act act;
-    } known[] = { { "gelu", NN_ACT_GELU },
-                  { "quick_gelu", NN_ACT_QUICK_GELU },
-                  { "gelu_pytorch_tanh", NN_ACT_GELU_TANH },
-                  { "relu", NN_ACT_RELU },
-                  { "silu", NN_ACT_SILU } };
     const char *name = NULL;
     NN_TRY(nn_json_string(json, key, &name));
     if (!name) return NN_OK;

@@ -1,0 +1,164 @@
+/* Captions as a captioner reads and writes them. */
+#include "models/caption_text.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#include "engine/base/alloc.h"
+#include "engine/base/file.h"
+
+static bool has_file(const char *dir, const char *name)
+{
+    char *path = nn_format("%s/%s", dir, name);
+    bool found = path && nn_file_exists(path);
+    nn_free(path);
+    return found;
+}
+
+bool caption_words_exist(const char *dir)
+{
+    return has_file(dir, "vocab.txt") || has_file(dir, "vocab.json") ||
+           has_file(dir, "tokenizer.json");
+}
+
+static nn_status open_wordpiece(const char *dir, caption_words *w)
+{
+    NN_TRY(nn_wordpiece_open(dir, &w->wordpiece));
+    w->is_wordpiece = true;
+    NN_TRY(nn_wordpiece_add_blip(&w->wordpiece));
+    w->n = w->wordpiece.vocab.n;
+    w->bos = w->wordpiece.dec;
+    w->eos = w->wordpiece.sep;
+    w->pad = w->wordpiece.pad;
+    return NN_OK;
+}
+
+static nn_status open_bpe(const char *dir, caption_words *w)
+{
+    NN_TRY(nn_clip_bpe_open(dir, &w->bpe));
+    w->n = w->bpe.vocab.n;
+    w->bos = w->bpe.start;
+    w->eos = w->bpe.end;
+    w->pad = w->bpe.end;
+    return NN_OK;
+}
+
+nn_status caption_words_open(const char *dir, caption_words *out)
+{
+    *out = (caption_words){ 0 };
+    if (!caption_words_exist(dir))
+        return nn_fail(NN_NOT_FOUND,
+                       "%s: no tokenizer; vocab.txt, or vocab.json with merges.txt, is expected",
+                       dir);
+    nn_status status = has_file(dir, "vocab.txt") ? open_wordpiece(dir, out) : open_bpe(dir, out);
+    if (status != NN_OK) caption_words_close(out);
+    return status;
+}
+
+void caption_words_close(caption_words *w)
+{
+    if (w->is_wordpiece)
+        nn_wordpiece_close(&w->wordpiece);
+    else
+        nn_clip_bpe_close(&w->bpe);
+    *w = (caption_words){ 0 };
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+nn_status caption_clean(caption_cleaning how, const char *text, int most_words, nn_text *out)
+{
+    bool gap = false, begun = false;
+    int n_words = 0;
+    for (const char *c = text; *c; c++) {
+        bool blank = is_space(*c) || (how == CAPTION_CLEAN_BLIP && strchr(".!\"()*#:;~", *c));
+        if (blank) {
+            gap = true;
+            continue;
+        }
+        if (gap || !begun) {
+            if (most_words && n_words == most_words) break;
+            n_words++;
+            if (begun) NN_TRY(nn_text_add_bytes(out, " ", 1));
+        }
+        gap = false;
+        begun = true;
+        char kept = how == CAPTION_CLEAN_BLIP ? (char)tolower((unsigned char)*c) : *c;
+        NN_TRY(nn_text_add_bytes(out, &kept, 1));
+    }
+    return begun ? NN_OK : nn_text_add_bytes(out, "", 0);
+}
+
+static nn_status encode(const caption_words *w, const char *text, nn_tokens *out)
+{
+    if (w->is_wordpiece) return nn_wordpiece_encode(&w->wordpiece, text, out);
+    return nn_clip_bpe_encode(&w->bpe, text, out);
+}
+
+nn_status caption_prompt(const caption_words *w, const char *prefix, nn_tokens *out)
+{
+    nn_tokens content = { 0 };
+    out->n = 0;
+    nn_status status = nn_tokens_add(out, w->bos);
+    if (status == NN_OK) status = encode(w, prefix, &content);
+    for (int i = 0; i < content.n && status == NN_OK; i++)
+        status = nn_tokens_add(out, content.ids[i]);
+    nn_tokens_free(&content);
+    return status;
+}
+
+/* Prompt and caption, cut where the row is full. */
+static nn_status fill(const caption_words *w, const nn_tokens *prompt, const nn_tokens *caption,
+                      int length, nn_overlong policy, int32_t *ids, int32_t *labels, int *used,
+                      bool *overlong)
+{
+    int room = length - prompt->n - 1;
+    if (room < 1)
+        return nn_fail(NN_ARGUMENT,
+                       "the prefix has %d tokens; %d of a caption leave no room; use a shorter "
+                       "prefix or longer captions",
+                       prompt->n - 1, length);
+    *overlong = caption->n > room;
+    int n = (int)nn_min(caption->n, room);
+    for (int i = 0; i < length; i++) {
+        ids[i] = w->pad;
+        labels[i] = CAPTION_IGNORED;
+    }
+    *used = 0;
+    if (*overlong && policy == NN_OVERLONG_DROP) return NN_OK;
+    memcpy(ids, prompt->ids, (size_t)prompt->n * sizeof(*ids));
+    for (int i = 0; i <= n; i++)
+        ids[prompt->n + i] = labels[prompt->n + i] = i < n ? caption->ids[i] : w->eos;
+    *used = prompt->n + n + 1;
+    return NN_OK;
+}
+
+nn_status caption_row(const caption_words *w, const char *prefix, const char *caption, int length,
+                      nn_overlong policy, int32_t *ids, int32_t *labels, int *used, bool *overlong)
+{
+    nn_tokens prompt = { 0 }, content = { 0 };
+    nn_status status = caption_prompt(w, prefix, &prompt);
+    if (status == NN_OK) status = encode(w, caption, &content);
+    if (status == NN_OK)
+        status = fill(w, &prompt, &content, length, policy, ids, labels, used, overlong);
+    nn_tokens_free(&prompt);
+    nn_tokens_free(&content);
+    return status;
+}
+
+nn_status caption_detokenize(const caption_words *w, const int32_t *ids, int n, nn_text *out)
+{
+    int end = 0;
+    while (end < n && ids[end] != w->eos) end++;
+    int64_t before = out->length;
+    if (w->is_wordpiece)
+        NN_TRY(nn_wordpiece_decode(&w->wordpiece, ids, end, out));
+    else
+        NN_TRY(nn_clip_bpe_decode(&w->bpe, ids, end, out));
+    while (out->length > before && is_space(out->text[out->length - 1]))
+        out->text[--out->length] = 0;
+    return nn_text_add_bytes(out, "", 0);
+}

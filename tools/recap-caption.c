@@ -1,0 +1,169 @@
+/* recap-caption: pictures to captions, one line each. */
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/alloc.h"
+#include "engine/base/file.h"
+#include "tools/captioning.h"
+
+static captioning_settings set = { CAPTIONING_DEFAULTS, .batch = 16, .method = NN_DECODE_BEAM };
+static const char *model_dir, *column, *prompt, *device_name = "cpu";
+static int64_t n_threads, n_captions = 1;
+
+enum { MOST_FILE_BYTES = 256 << 20 };
+
+static const nn_option options[] = {
+    { .name = "model",
+      .text = &model_dir,
+      .value = "DIR",
+      .required = true,
+      .help = "captioner: config.json, model.safetensors, tokenizer" },
+    { .name = "column",
+      .text = &column,
+      .value = "NAME",
+      .excludes = "prompt",
+      .help = "kind of caption, one that the model has a prefix for; else its first one" },
+    { .name = "prompt",
+      .text = &prompt,
+      .value = "TEXT",
+      .excludes = "column",
+      .help = "words that the caption goes on from; they are not printed" },
+    { .name = "num-captions",
+      .integer = &n_captions,
+      .low = 1,
+      .high = 1000,
+      .help = "captions a picture; more than one with --method sample" },
+    CAPTIONING_OPTIONS(set),
+    { .name = "device", .text = &device_name, .value = "NAME", .help = "device that computes" },
+    { .name = "threads",
+      .integer = &n_threads,
+      .low = 0,
+      .high = 1024,
+      .help = "threads; 0 = all processors" },
+    { 0 },
+};
+
+static nn_status read_picture(const char *path, nn_image *out)
+{
+    char *bytes;
+    int64_t n;
+    NN_TRY(nn_file_read(path, MOST_FILE_BYTES, &bytes, &n));
+    nn_status status = nn_image_decode(bytes, n, path, out);
+    nn_free(bytes);
+    return status;
+}
+
+/* Pictures that cannot be read stay empty and are told on stderr. */
+static nn_status read_pictures(const char *const *paths, int n, nn_image *pictures, int *n_bad)
+{
+    int bad = 0;
+    for (int i = 0; i < n; i++) {
+        nn_status status = read_picture(paths[i], &pictures[i]);
+        if (status == NN_MEMORY) return status;
+        if (status == NN_OK) continue;
+        pictures[i] = (nn_image){ 0 };
+        fprintf(stderr, "%s\n", nn_error_message());
+        bad++;
+    }
+    *n_bad += bad;
+    return NN_OK;
+}
+
+static nn_status caption_batch(captioning *c, const char *const *paths, const nn_image *pictures,
+                               int n, caption *out)
+{
+    bool any = false;
+    uint64_t *id = nn_alloc(n, sizeof(*id));
+    NN_NEED(id);
+    for (int i = 0; i < n; i++) any |= pictures[i].rgb != NULL;
+    nn_status status = any ? captioning_look(c, pictures, n) : NN_OK;
+    for (int64_t k = 0; k < n_captions && any && status == NN_OK; k++) {
+        for (int i = 0; i < n; i++) id[i] = (uint64_t)k;
+        status = captioning_write(c, 0, id, n, out);
+        for (int i = 0; i < n && status == NN_OK; i++)
+            if (pictures[i].rgb) printf("%s\t%s\n", paths[i], out[i].text.text);
+    }
+    nn_free(id);
+    return status;
+}
+
+static nn_status caption_all(const nn_cli *cli, captioning *c)
+{
+    int n_bad = 0;
+    nn_status status = NN_OK;
+    nn_image *pictures = nn_alloc(set.batch, sizeof(*pictures));
+    NN_NEED(pictures);
+    caption *out = nn_alloc(set.batch, sizeof(*out));
+    if (!out) status = NN_MEMORY;
+    for (int at = 0; at < cli->n_arguments && status == NN_OK; at += (int)set.batch) {
+        int n = (int)nn_min(set.batch, cli->n_arguments - at);
+        status = read_pictures(cli->arguments + at, n, pictures, &n_bad);
+        if (status == NN_OK) status = caption_batch(c, cli->arguments + at, pictures, n, out);
+        for (int i = 0; i < n; i++) nn_image_free(&pictures[i]);
+        if (status == NN_OK && nn_cli_interrupted())
+            status = nn_fail(NN_INTERRUPTED, "interrupted; what is printed is complete");
+    }
+    for (int64_t i = 0; out && i < set.batch; i++) nn_text_free(&out[i].text);
+    nn_free(out);
+    nn_free(pictures);
+    NN_TRY(status);
+    if (n_bad)
+        return nn_fail(NN_FORMAT, "%d of %d pictures could not be read", n_bad, cli->n_arguments);
+    return NN_OK;
+}
+
+static nn_status choose_prefix(const captioner_folder *model, const char **prefix)
+{
+    const captioner_styles *s = &model->styles;
+    *prefix = prompt ? prompt : column ? captioner_style(s, column) : "a picture of";
+    if (!prompt && !column && s->n) *prefix = s->prefix[0];
+    if (*prefix) return NN_OK;
+    return nn_fail(NN_ARGUMENT, "%s: no prefix for '%s'%s%s; --prompt takes any words", model_dir,
+                   column, s->n ? "; the first it has is " : "", s->n ? s->column[0] : "");
+}
+
+static nn_status open_and_caption(const nn_cli *cli, nn_device *device)
+{
+    captioner_folder model;
+    captioning *c = NULL;
+    const char *prefix;
+    NN_TRY(captioner_folder_open(model_dir, device, &model));
+    nn_status status = choose_prefix(&model, &prefix);
+    if (status == NN_OK) status = captioning_open(&model, device, &set, &prefix, 1, &c);
+    if (status == NN_OK) status = caption_all(cli, c);
+    captioning_close(c);
+    captioner_folder_close(&model);
+    return status;
+}
+
+static nn_status run(const nn_cli *cli)
+{
+    nn_device *device;
+    if (n_captions > 1 && set.method != NN_DECODE_SAMPLE)
+        return nn_fail(NN_ARGUMENT,
+                       "--num-captions %lld needs --method sample; the other methods find one",
+                       (long long)n_captions);
+    set.batch = nn_min(set.batch, cli->n_arguments);
+    NN_TRY(nn_device_open(device_name, (int)n_threads, &device));
+    nn_status status = open_and_caption(cli, device);
+    nn_device_close(device);
+    return status;
+}
+
+static const nn_command commands[] = {
+    { .arguments = "IMAGE...",
+      .least = 1,
+      .most = 1 << 20,
+      .example = "recap-caption --model captioner --column long cat.png dog.jpg",
+      .options = options,
+      .run = run },
+    { 0 },
+};
+static const nn_program program = {
+    "recap-caption", "Writes a caption for each picture: its path, a tab, the caption.", commands
+};
+
+int main(int argc, char **argv)
+{
+    return nn_cli_main(&program, argc, argv);
+}

@@ -1,0 +1,313 @@
+/* recap-train captioner: BLIP's captioner on pictures whose captions come in several kinds, each
+ * asked for by a fixed prefix. The loss counts the words of the caption only.
+ *
+ * Pictures are not mirrored, since captions say left and right. What a step trains on is a function
+ * of (seed, step): a run that goes on needs no other position. */
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/alloc.h"
+#include "engine/base/log.h"
+#include "tools/caption_corpus.h"
+#include "tools/train.h"
+#include "tools/trainer.h"
+
+static trainer_settings set = { TRAINER_DEFAULTS, .steps = 300, .lr = 4e-5 };
+static const char *model_dir, *config_dir, *data_spec, *columns = "short=0.5,long=0.5", *prefixes,
+                                                       *vocabulary_data, *rehearsal_spec,
+                                                       *rehearsal_columns = "alt=0.5,list=0.5";
+static double dropout = 0.1, rehearsal_share = 0.25;
+static bool from_scratch, freeze_vision;
+static int64_t length = 40, most_words;
+static int overlong;
+static const char *const overlong_names[] = { "truncate", "drop", NULL };
+
+static const nn_option options[] = {
+    { .name = "model",
+      .text = &model_dir,
+      .value = "DIR",
+      .excludes = "config-dir",
+      .help = "captioner to start from" },
+    { .name = "config-dir",
+      .text = &config_dir,
+      .value = "DIR",
+      .help = "with --from-scratch: directory of config.json, and of a tokenizer if it has one" },
+    { .name = "from-scratch",
+      .flag = &from_scratch,
+      .excludes = "model",
+      .help = "draw all weights from the seed; without a tokenizer, learn one from the captions" },
+    { .name = "train-data",
+      .text = &data_spec,
+      .value = "SHARDS",
+      .required = true,
+      .help = "webdataset shards" },
+    { .name = "columns",
+      .text = &columns,
+      .value = "MIX",
+      .help = "caption columns and their weights, drawn per sample" },
+    { .name = "prefixes",
+      .text = &prefixes,
+      .value = "LIST",
+      .help =
+          "what asks for each column: \"short=a short caption:;long=a detailed caption:\"; kept "
+          "in the model" },
+    { .name = "vocabulary-data",
+      .text = &vocabulary_data,
+      .value = "SHARDS",
+      .help = "captions that a learned tokenizer must know beside those of --train-data" },
+    { .name = "rehearsal",
+      .text = &rehearsal_spec,
+      .value = "SHARDS",
+      .help = "earlier data that a part of each batch comes from" },
+    { .name = "rehearsal-columns",
+      .text = &rehearsal_columns,
+      .value = "MIX",
+      .help = "its caption columns" },
+    { .name = "rehearsal-share",
+      .real = &rehearsal_share,
+      .low = 0,
+      .high = 0.99,
+      .help = "its share of each batch" },
+    { .name = "dropout", .real = &dropout, .low = 0, .high = 0.9, .help = "of the text decoder" },
+    { .name = "freeze-vision", .flag = &freeze_vision, .help = "train the text decoder only" },
+    { .name = "max-caption-tokens",
+      .integer = &length,
+      .low = 4,
+      .high = 512,
+      .help = "ids of a caption with its prefix and both ends; all rows have as many" },
+    { .name = "max-caption-words",
+      .integer = &most_words,
+      .low = 0,
+      .high = 1000,
+      .help = "words of a caption that are kept; 0 = all (BLIP: 30)" },
+    { .name = "overlong",
+      .choice = &overlong,
+      .choices = overlong_names,
+      .help = "what happens to captions with too many tokens" },
+    TRAINER_OPTIONS(set),
+    { 0 },
+};
+
+typedef struct job {
+    nn_device *device;
+    captioner_folder model;
+    captioner_config config; /* the model's, with this run's dropout */
+    nn_params *trained;      /* what the optimizer sees: a copy with gradients */
+    caption_corpus corpus, rehearsal;
+    int64_t n_rehearsed;                     /* samples of a batch */
+    bool placed;                             /* the corpora stand where the next pass begins */
+    nn_tensor *pixels, *ids, *labels, *seen; /* inputs of the graph */
+    float *pixels_now;
+    int32_t *ids_now, *labels_now, *seen_now;
+} job;
+
+static nn_tensor *build(void *ctx, nn_graph *g, nn_params *params)
+{
+    job *j = ctx;
+    const captioner_config *c = &j->config;
+    int64_t n = set.batch, size = c->vision.image_size;
+    j->pixels = nn_input(g, "pixels", NN_F32, NN_DIMS(n, size, size, 3));
+    j->ids = nn_input(g, "ids", NN_I32, NN_DIMS(n, length));
+    j->labels = nn_input(g, "labels", NN_I32, NN_DIMS(n, length));
+    j->seen = nn_input(g, "seen", NN_I32, NN_DIMS(n, length));
+    nn_scope text = nn_root(g, params, "");
+    nn_scope vision = nn_root(g, freeze_vision ? j->model.params : params, "");
+    nn_tensor *image = captioner_encode(vision, c, j->pixels);
+    return captioner_text_loss(text, c, image, j->ids, j->seen, j->labels);
+}
+
+static nn_status place(job *j, int64_t number)
+{
+    if (j->placed) return NN_OK;
+    int64_t n_own = set.batch - j->n_rehearsed;
+    NN_TRY(caption_corpus_seek(&j->corpus, number * n_own));
+    if (j->n_rehearsed) NN_TRY(caption_corpus_seek(&j->rehearsal, number * j->n_rehearsed));
+    j->placed = true;
+    return NN_OK;
+}
+
+static nn_status feed(void *ctx, nn_plan *plan, int64_t step, int64_t pass)
+{
+    job *j = ctx;
+    int64_t size = j->config.vision.image_size, pixels = 3 * size * size;
+    NN_TRY(place(j, step * set.accumulate + pass));
+    for (int64_t i = 0; i < set.batch; i++) {
+        caption_corpus *from = i < j->n_rehearsed ? &j->rehearsal : &j->corpus;
+        NN_TRY(caption_corpus_next(from, j->pixels_now + i * pixels, j->ids_now + i * length,
+                                   j->labels_now + i * length, j->seen_now + i * length));
+    }
+    NN_TRY(nn_plan_write(plan, j->pixels, j->pixels_now));
+    NN_TRY(nn_plan_write(plan, j->ids, j->ids_now));
+    NN_TRY(nn_plan_write(plan, j->labels, j->labels_now));
+    return nn_plan_write(plan, j->seen, j->seen_now);
+}
+
+/* Values of every parameter of `to`, from the one of that name in `from`. */
+static nn_status copy_values(const nn_params *from, nn_params *to)
+{
+    float *values = NULL;
+    nn_status status = NN_OK;
+    for (int64_t i = 0; i < to->n && status == NN_OK; i++) {
+        const nn_param *source = nn_params_find(from, to->items[i]->name);
+        if (!source) continue;
+        values = nn_alloc(nn_view_elems(&source->view), sizeof(*values));
+        status = values ? nn_params_read(from, source, values) : NN_MEMORY;
+        if (status == NN_OK) status = nn_params_write(to, to->items[i], values);
+        nn_free(values);
+    }
+    nn_params_touch(to);
+    return status;
+}
+
+/* The parameters that are trained are those that the loss declares in their store. */
+static nn_status make_trained(job *j)
+{
+    nn_graph *g;
+    NN_TRY(nn_params_create(&j->trained));
+    NN_TRY(nn_graph_create(&g));
+    (void)build(j, g, j->trained);
+    nn_status status = nn_graph_status(g);
+    nn_graph_destroy(g);
+    NN_TRY(status);
+    NN_TRY(nn_params_alloc(j->trained, j->device, true));
+    return copy_values(j->model.params, j->trained);
+}
+
+static nn_status set_styles(captioner_styles *styles)
+{
+    static const char *const usual[] = { "short", "short=a short caption:", "long",
+                                         "long=a detailed caption:" };
+    for (int i = 0; i < NN_COUNT(usual); i += 2)
+        if (strstr(columns, usual[i]) && !captioner_style(styles, usual[i]))
+            NN_TRY(captioner_styles_parse(usual[i + 1], styles));
+    return prefixes ? captioner_styles_parse(prefixes, styles) : NN_OK;
+}
+
+/* A learned tokenizer lies in the output, from where the trained model keeps it. */
+static nn_status draw_model(job *j)
+{
+    const char *tokenizer = config_dir;
+    nn_json json, text;
+    int vocab_size = 0;
+    char *path = nn_format("%s/config.json", config_dir);
+    NN_NEED(path);
+    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, &json);
+    nn_free(path);
+    NN_TRY(status);
+    status = nn_json_child(&json, "text_config", &text);
+    if (status == NN_OK) status = nn_json_int(&text, "vocab_size", &vocab_size);
+    nn_json_close(&json);
+    NN_TRY(status);
+    if (!caption_words_exist(config_dir)) {
+        tokenizer = set.output;
+        if (!caption_words_exist(tokenizer))
+            NN_TRY(caption_corpus_learn_words(data_spec, columns, vocabulary_data, vocab_size,
+                                              tokenizer));
+    }
+    return captioner_folder_draw(config_dir, tokenizer, j->device, (uint64_t)set.seed, &j->model);
+}
+
+static nn_status open_model(job *j)
+{
+    if (from_scratch ? !config_dir : !model_dir)
+        return nn_fail(NN_ARGUMENT, "give --model DIR to start from a captioner, or --from-scratch "
+                                    "with --config-dir DIR");
+    if (from_scratch)
+        NN_TRY(draw_model(j));
+    else
+        NN_TRY(captioner_folder_open(model_dir, j->device, &j->model));
+    if (length > j->model.config.text.max_positions)
+        return nn_fail(NN_ARGUMENT, "--max-caption-tokens is %lld; the model has %lld positions",
+                       (long long)length, (long long)j->model.config.text.max_positions);
+    NN_TRY(set_styles(&j->model.styles));
+    j->config = j->model.config;
+    j->config.text.dropout = dropout;
+    return make_trained(j);
+}
+
+static nn_status open_data(job *j)
+{
+    caption_corpus_config c = { .shards = data_spec,
+                                .columns = columns,
+                                .length = (int)length,
+                                .most_words = (int)most_words,
+                                .overlong = overlong ? NN_OVERLONG_DROP : NN_OVERLONG_TRUNCATE,
+                                .seed = (uint64_t)set.seed,
+                                .model = &j->model };
+    NN_TRY(caption_corpus_open(&c, &j->corpus));
+    if (rehearsal_spec) {
+        c.shards = rehearsal_spec;
+        c.columns = rehearsal_columns;
+        NN_TRY(caption_corpus_open(&c, &j->rehearsal));
+        j->n_rehearsed = (int64_t)(rehearsal_share * (double)set.batch + 0.5);
+    }
+    int64_t size = j->config.vision.image_size, n = set.batch * length;
+    j->pixels_now = nn_alloc(set.batch * size * size * 3, sizeof(float));
+    NN_NEED(j->pixels_now);
+    j->ids_now = nn_alloc(3 * n, sizeof(int32_t));
+    NN_NEED(j->ids_now);
+    j->labels_now = j->ids_now + n;
+    j->seen_now = j->ids_now + 2 * n;
+    return NN_OK;
+}
+
+static nn_status train(job *j)
+{
+    char *config =
+        nn_format("%s|%s|%s|%s|%s|%g|%g|%d|%lld|%lld|%d|%lld|%lld", data_spec, columns,
+                  prefixes ? prefixes : "", rehearsal_spec ? rehearsal_spec : "", rehearsal_columns,
+                  rehearsal_share, dropout, freeze_vision, (long long)length, (long long)most_words,
+                  overlong, (long long)set.batch, (long long)set.accumulate);
+    NN_NEED(config);
+    trainer t = { .what = "captioner",
+                  .set = set,
+                  .config = config,
+                  .device = j->device,
+                  .params = j->trained,
+                  .ctx = j,
+                  .build = build,
+                  .feed = feed };
+    nn_status status = trainer_run(&t);
+    nn_free(config);
+    NN_TRY(status);
+    NN_TRY(copy_values(j->trained, j->model.params));
+    NN_TRY(captioner_folder_save(&j->model, set.output));
+    return trainer_mark_finished(&set);
+}
+
+static nn_status open_and_train(job *j)
+{
+    NN_TRY(nn_device_open(set.device, (int)set.threads, &j->device));
+    NN_TRY(nn_file_make_dir(set.output));
+    NN_TRY(open_model(j));
+    NN_TRY(open_data(j));
+    return train(j);
+}
+
+static nn_status run(const nn_cli *cli)
+{
+    job j = { 0 };
+    (void)cli;
+    if (trainer_finished(&set)) {
+        nn_log(NN_LOG_INFO, "%s: %lld updates are done already", set.output, (long long)set.steps);
+        return NN_OK;
+    }
+    nn_status status = open_and_train(&j);
+    caption_corpus_close(&j.corpus);
+    caption_corpus_close(&j.rehearsal);
+    nn_free(j.pixels_now);
+    nn_free(j.ids_now);
+    nn_params_destroy(j.trained);
+    captioner_folder_close(&j.model);
+    nn_device_close(j.device);
+    return status;
+}
+
+const nn_command train_captioner_command = {
+    .name = "captioner",
+    .summary = "BLIP's captioner, on pictures with several kinds of captions.",
+    .example = "recap-train captioner --model blip --train-data humans-000000.tar --columns "
+               "short=0.5,long=0.5 --output-dir captioner",
+    .options = options,
+    .run = run,
+};
