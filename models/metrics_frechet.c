@@ -178,6 +178,7 @@ nn_status metrics_frechet_estimate(const metrics_frechet *f, const float *featur
         sorted[r] = replicate[r] = distance_of(f, features, n, pick, &s);
     }
     metrics_centred_interval(sorted, METRICS_FRECHET_RESAMPLES, out);
+    out->low = fmax(out->low, 0);
     nn_free(pick);
     free_scratch(&s);
     return NN_OK;
