@@ -95,7 +95,7 @@ static void test_only_the_strongest_of_a_place_counts(void **state)
     heat[(3 * 16 + 3) * 4 + 1] = 2;
     heat[(3 * 16 + 4) * 4 + 2] = 1;     /* another kind beside it */
     heat[(5 * 16 + 5) * 4 + 1] = 1;     /* its own kind, two cells away */
-    heat[(5 * 16 + 6) * 4 + 2] = 1;     /* another kind, three cells away from the first */
+    heat[(5 * 16 + 6) * 4 + 2] = 1.5f;  /* another kind, three cells away from the first */
     heat[(6 * 16 + 3) * 4 + 1] = -0.1f; /* below one half */
     assert_int_equal(detector_peaks(&c, heat, found), 2);
     assert_int_equal(found[0].object, 1);
@@ -235,7 +235,7 @@ static void test_learns_by_heart_and_comes_back_from_files(void **state)
     scratch_write("config.json", config.text, config.length);
     nn_text_free(&config);
     assert_int_equal(detector_open(scratch_path, device, &read, &again), NN_NOT_FOUND);
-    OK(nn_params_save(params, scratch("model.safetensors"), NN_F32));
+    OK(nn_params_save(params, scratch("model.safetensors"), NULL, 0, NN_F32));
     OK(detector_open(scratch_path, device, &read, &again));
     look(&read, again, &l);
     nn_params_destroy(again);
