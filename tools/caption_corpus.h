@@ -44,9 +44,4 @@ nn_status caption_corpus_seek(caption_corpus *corpus, int64_t item) NN_CHECKED;
 nn_status caption_corpus_next(caption_corpus *corpus, float *pixels, int32_t *ids, int32_t *labels,
                               int32_t *seen) NN_CHECKED;
 
-/* Learn a byte-level BPE vocabulary from the captions of the mix's columns in `shards`, and from
- * all captions in `more` (NULL = none), and write it into dir. */
-nn_status caption_corpus_learn_words(const char *shards, const char *columns, const char *more,
-                                     int vocab_size, const char *dir) NN_CHECKED;
-
 #endif

@@ -6,8 +6,11 @@ static const nn_program program = { "recap-train",
 
 int main(int argc, char **argv)
 {
-    const nn_command commands[] = { train_vae_command, train_detector_command,
-                                    train_captioner_command, train_diffusion_command, { 0 } };
+    const nn_command commands[] = { train_vae_command,
+                                    train_detector_command,
+                                    train_captioner_command,
+                                    train_diffusion_command,
+                                    { 0 } };
     nn_program with = program;
     with.commands = commands;
     return nn_cli_main(&with, argc, argv);

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "engine/base/alloc.h"
 #include "engine/base/log.h"
@@ -232,6 +233,12 @@ static char *output_path(const char *from)
     return nn_format("%s/%s", output, base_name(from));
 }
 
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 /* Samples of the shards that this run will do. */
 static nn_status count_samples(const job *j, int64_t *total)
 {
@@ -242,10 +249,10 @@ static nn_status count_samples(const job *j, int64_t *total)
         char *to = output_path(j->paths[i]);
         NN_NEED(to);
         bool done = nn_file_exists(to);
-        bool same = strcmp(to, j->paths[i]) == 0;
+        bool same = same_file(to, j->paths[i]);
         nn_free(to);
         if (same)
-            return nn_fail(NN_ARGUMENT, "%s would be overwritten; give another --output",
+            return nn_fail(NN_ARGUMENT, "%s is an input; give another --output than its directory",
                            j->paths[i]);
         if (done || (most_shards && left-- <= 0)) continue;
         nn_status status = nn_shards_open(j->paths[i], NULL, &report, &shards);
@@ -337,7 +344,6 @@ static nn_status prepare(job *j)
     if (tokenizer) NN_TRY(nn_clip_bpe_open(tokenizer, &j->counter));
     NN_TRY(open_base(j));
     NN_TRY(open_tuned(j));
-    NN_TRY(claim_output(j));
     NN_TRY(nn_shards_expand(input, &j->paths, &j->n_paths));
     j->batch.author = j->author;
     j->batch.pool = j->device->pool;
@@ -352,6 +358,7 @@ static nn_status work(job *j)
     int64_t total;
     NN_TRY(prepare(j));
     NN_TRY(count_samples(j, &total));
+    NN_TRY(claim_output(j));
     nn_progress_start(&j->progress, "relabel", "sample", 0, total);
     nn_status status = relabel_shards(j);
     nn_progress_stop(&j->progress);

@@ -14,7 +14,7 @@
 
 static trainer_settings set = { TRAINER_DEFAULTS, .steps = 300, .lr = 4e-5 };
 static const char *model_dir, *config_dir, *data_spec, *columns = "short=0.5,long=0.5", *prefixes,
-                                                       *vocabulary_data, *rehearsal_spec,
+                                                       *tokenizer, *rehearsal_spec,
                                                        *rehearsal_columns = "alt=0.5,list=0.5";
 static double dropout = 0.1, rehearsal_share = 0.25;
 static bool from_scratch, freeze_vision;
@@ -31,11 +31,11 @@ static const nn_option options[] = {
     { .name = "config-dir",
       .text = &config_dir,
       .value = "DIR",
-      .help = "with --from-scratch: directory of config.json, and of a tokenizer if it has one" },
+      .help = "with --from-scratch: directory of config.json" },
     { .name = "from-scratch",
       .flag = &from_scratch,
       .excludes = "model",
-      .help = "draw all weights from the seed; without a tokenizer, learn one from the captions" },
+      .help = "draw all weights from the seed" },
     { .name = "train-data",
       .text = &data_spec,
       .value = "SHARDS",
@@ -51,10 +51,10 @@ static const nn_option options[] = {
       .help =
           "what asks for each column: \"short=a short caption:;long=a detailed caption:\"; kept "
           "in the model" },
-    { .name = "vocabulary-data",
-      .text = &vocabulary_data,
-      .value = "SHARDS",
-      .help = "captions that a learned tokenizer must know beside those of --train-data" },
+    { .name = "tokenizer",
+      .text = &tokenizer,
+      .value = "DIR",
+      .help = "with --from-scratch: directory of the tokenizer; else --config-dir" },
     { .name = "rehearsal",
       .text = &rehearsal_spec,
       .value = "SHARDS",
@@ -183,37 +183,14 @@ static nn_status set_styles(captioner_styles *styles)
     return prefixes ? captioner_styles_parse(prefixes, styles) : NN_OK;
 }
 
-/* A learned tokenizer lies in the output, from where the trained model keeps it. */
-static nn_status draw_model(job *j)
-{
-    const char *tokenizer = config_dir;
-    nn_json json, text;
-    int vocab_size = 0;
-    char *path = nn_format("%s/config.json", config_dir);
-    NN_NEED(path);
-    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, &json);
-    nn_free(path);
-    NN_TRY(status);
-    status = nn_json_child(&json, "text_config", &text);
-    if (status == NN_OK) status = nn_json_int(&text, "vocab_size", &vocab_size);
-    nn_json_close(&json);
-    NN_TRY(status);
-    if (!caption_words_exist(config_dir)) {
-        tokenizer = set.output;
-        if (!caption_words_exist(tokenizer))
-            NN_TRY(caption_corpus_learn_words(data_spec, columns, vocabulary_data, vocab_size,
-                                              tokenizer));
-    }
-    return captioner_folder_draw(config_dir, tokenizer, j->device, (uint64_t)set.seed, &j->model);
-}
-
 static nn_status open_model(job *j)
 {
     if (from_scratch ? !config_dir : !model_dir)
         return nn_fail(NN_ARGUMENT, "give --model DIR to start from a captioner, or --from-scratch "
                                     "with --config-dir DIR");
     if (from_scratch)
-        NN_TRY(draw_model(j));
+        NN_TRY(captioner_folder_draw(config_dir, tokenizer ? tokenizer : config_dir, j->device,
+                                     (uint64_t)set.seed, &j->model));
     else
         NN_TRY(captioner_folder_open(model_dir, j->device, &j->model));
     if (length > j->model.config.text.max_positions)
