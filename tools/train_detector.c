@@ -21,7 +21,7 @@ static double reconstructed = 0.5;
 
 static const nn_option options[] = {
     TRAINER_OPTIONS(set),
-    { .name = "train-data-dir",
+    { .name = "train-data",
       .text = &data,
       .value = "SHARDS",
       .required = true,
@@ -321,7 +321,7 @@ static nn_status train(const nn_cli *cli)
 const nn_command train_detector_command = {
     .name = "detector",
     .summary = "train the judge that finds objects in scenes",
-    .example = "recap-train detector --config tools/demo/train_detector.json --train-data-dir "
+    .example = "recap-train detector --config tools/demo/train_detector.json --train-data "
                "out/demo/corpus --codec out/demo/vae --output-dir out/demo/detector",
     .options = options,
     .run = train,
