@@ -196,11 +196,14 @@ static double deviation(const sums *s)
 
 static nn_status write_json(const char *name, const json_t *root)
 {
+    nn_text text = { 0 };
     char *path = nn_format("%s/%s", set.output, name);
-    char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    nn_status status = path && text ? nn_file_write(path, text, (int64_t)strlen(text)) : NN_MEMORY;
+    char *dump = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    nn_status status = path && dump ? nn_text_add(&text, "%s\n", dump) : NN_MEMORY;
+    if (status == NN_OK) status = nn_file_write(path, text.text, text.length);
+    nn_text_free(&text);
     nn_free(path);
-    free(text);
+    free(dump);
     return status;
 }
 
