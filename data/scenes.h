@@ -8,7 +8,7 @@
  *     counted    two kinds with their counts            "two dogs and a tree on a blue background"
  *
  * Captions come in the styles that RECAP needs: short and long as a person would write, object
- * lists for the captioner's pre-training, and alt-text as bad as on the web.
+ * lists and tallies for the captioner's pre-training, and alt-text as bad as on the web.
  *
  * Held-out compositions. With o, a, b indices of objects and c a count, a training scene never
  * contains exactly c of object o where (5o + 3c) % 8 == 0, nor the ordered pair (a, b) of its
@@ -129,9 +129,15 @@ nn_status nn_scene_write_json(const nn_scene *scene, nn_text *out) NN_CHECKED;
 nn_status nn_scene_read_json(const char *json, int64_t length, nn_scene *scene) NN_CHECKED;
 
 /* Captions, appended to out. SHORT has at most 12 words, LONG at most 49. LIST names objects and
- * places in reading order, then the background: "star top left car bottom right black". The
- * variant of the wording is drawn from the scene's seed and index. */
-typedef enum nn_scene_style { NN_SCENE_SHORT, NN_SCENE_LONG, NN_SCENE_LIST } nn_scene_style;
+ * places in reading order, then the background: "star top left car bottom right black". TALLY
+ * counts the kinds and says how they lie: "two dogs one tree blue", "one dog above one car pink".
+ * The variant of the wording is drawn from the scene's seed and index. */
+typedef enum nn_scene_style {
+    NN_SCENE_SHORT,
+    NN_SCENE_LONG,
+    NN_SCENE_LIST,
+    NN_SCENE_TALLY
+} nn_scene_style;
 nn_status nn_scene_caption(const nn_scene *scene, nn_scene_style style, nn_text *out) NN_CHECKED;
 
 /* Reads a caption of any style back; `item` holds what was said about single objects. A caption

@@ -91,6 +91,17 @@ static nn_status add_list(const nn_scene *scene, nn_text *out)
     return nn_text_add(out, "%s", nn_scene_background_name(scene->facts.background));
 }
 
+static nn_status add_tally(const nn_scene *scene, nn_text *out)
+{
+    const nn_scene_facts *f = &scene->facts;
+    for (int g = 0; g < f->n_groups; g++) {
+        if (g && f->relation) NN_TRY(nn_text_add(out, "%s ", scene_relation_words[f->relation]));
+        NN_TRY(nn_text_add(out, "%s %s ", scene_numbers[f->group[g].count],
+                           nn_scene_object_name(f->group[g].object, f->group[g].count)));
+    }
+    return nn_text_add(out, "%s", nn_scene_background_name(f->background));
+}
+
 nn_status nn_scene_caption(const nn_scene *scene, nn_scene_style style, nn_text *out)
 {
     switch (style) {
@@ -98,6 +109,8 @@ nn_status nn_scene_caption(const nn_scene *scene, nn_scene_style style, nn_text 
         return add_short(scene, out);
     case NN_SCENE_LONG:
         return add_long(scene, out);
+    case NN_SCENE_TALLY:
+        return add_tally(scene, out);
     default:
         return add_list(scene, out);
     }

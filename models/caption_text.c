@@ -149,6 +149,18 @@ nn_status caption_row(const caption_words *w, const char *prefix, const char *ca
     return status;
 }
 
+/* "a cat . a dog" -> "a cat. a dog", as WordPiece's decoder does. */
+static void join_punctuation(char *text, int64_t *length)
+{
+    int64_t to = 0;
+    for (int64_t i = 0; i < *length; i++) {
+        if (to && text[to - 1] == ' ' && strchr(".,!?", text[i])) to--;
+        text[to++] = text[i];
+    }
+    text[to] = 0;
+    *length = to;
+}
+
 nn_status caption_detokenize(const caption_words *w, const int32_t *ids, int n, nn_text *out)
 {
     int end = 0;
@@ -158,7 +170,11 @@ nn_status caption_detokenize(const caption_words *w, const int32_t *ids, int n, 
         NN_TRY(nn_wordpiece_decode(&w->wordpiece, ids, end, out));
     else
         NN_TRY(nn_clip_bpe_decode(&w->bpe, ids, end, out));
-    while (out->length > before && is_space(out->text[out->length - 1]))
-        out->text[--out->length] = 0;
-    return nn_text_add_bytes(out, "", 0);
+    NN_TRY(nn_text_add_bytes(out, "", 0));
+    int64_t length = out->length - before;
+    join_punctuation(out->text + before, &length);
+    while (length && is_space(out->text[before + length - 1])) length--;
+    out->length = before + length;
+    out->text[out->length] = 0;
+    return NN_OK;
 }

@@ -60,6 +60,7 @@ static nn_status describe(studio *st, const nn_scene *scene, nn_captions *captio
     NN_TRY(nn_scene_alt_text(st->scenes, (nn_scene_split)split, scene, &st->alt, NULL));
     NN_TRY(nn_captions_set(captions, "alt", st->alt.text, NULL));
     NN_TRY(set_caption(st, captions, "list", scene, NN_SCENE_LIST));
+    NN_TRY(set_caption(st, captions, "tally", scene, NN_SCENE_TALLY));
     NN_TRY(set_caption(st, captions, "true_short", scene, NN_SCENE_SHORT));
     NN_TRY(set_caption(st, captions, "true_long", scene, NN_SCENE_LONG));
     nn_text_clear(&st->words);

@@ -67,6 +67,16 @@ static void weigh(const float *p, nn_attn_rows v, int64_t n, int64_t depth, floa
     }
 }
 
+/* Of the first n keys of sample b, those up to the last one that the mask shows: a cache has much
+ * room behind what has been written. */
+static int64_t shown(const nn_view *mask, int64_t b, int64_t n)
+{
+    if (!nn_present(mask)) return n;
+    const int32_t *row = (const int32_t *)mask->data + b * mask->stride[0];
+    while (n > 0 && row[(n - 1) * mask->stride[1]] == 0) n--;
+    return n;
+}
+
 static void attend_one(const nn_call *c, int64_t b, int64_t h, int64_t i, float *p)
 {
     const nn_attention_params *params = c->params;
@@ -74,7 +84,7 @@ static void attend_one(const nn_call *c, int64_t b, int64_t h, int64_t i, float 
     int64_t heads = q->dim[2], depth = q->dim[3];
     nn_attn_rows x = nn_attn_rows_from(nn_attn_rows_at(q, b, h), i);
     nn_attn_rows k = nn_attn_rows_at(&c->in[K], b, h);
-    int64_t n = nn_attn_reach(params, i, q->dim[1], c->in[K].dim[1]);
+    int64_t n = shown(mask, b, nn_attn_reach(params, i, q->dim[1], c->in[K].dim[1]));
     nn_vf largest = nn_set(LOWEST), sum = nn_set(0);
     for (int64_t j = 0; j < n; j += NN_LANES) {
         nn_vf s =

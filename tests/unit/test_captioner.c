@@ -66,7 +66,7 @@ static void test_rows_mask_prefix_and_padding(void **state)
     OK(caption_prompt(&w, "say:", &prompt));
     assert_int_equal(prompt.ids[0], w.bos);
     assert_true(prompt.n > 1);
-    OK(caption_row(&w, "say:", "a dog above a car", LENGTH, NN_OVERLONG_DROP, ids, labels, &used,
+    OK(caption_row(&w, "say:", "a dog. a car", LENGTH, NN_OVERLONG_DROP, ids, labels, &used,
                    &overlong));
     assert_false(overlong);
     assert_true(used > prompt.n + 1 && used < LENGTH);
@@ -80,7 +80,7 @@ static void test_rows_mask_prefix_and_padding(void **state)
         if (i >= used) assert_int_equal(ids[i], w.pad);
     }
     OK(caption_detokenize(&w, ids + prompt.n, LENGTH - prompt.n, &text));
-    assert_string_equal(text.text, "a dog above a car");
+    assert_string_equal(text.text, "a dog. a car");
     nn_text_free(&text);
     nn_tokens_free(&prompt);
     caption_words_close(&w);

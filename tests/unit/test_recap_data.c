@@ -71,8 +71,8 @@ static void test_scenes_carry_their_truth(void **state)
         nn_image image;
         assert_false(nn_scene_is_held_out(&scene));
         assert_int_equal(scene.index, i);
-        const char *columns[] = { "true_short", "true_long", "list" };
-        for (int c = 0; c < 3; c++) {
+        const char *columns[] = { "true_short", "true_long", "list", "tally" };
+        for (int c = 0; c < NN_COUNT(columns); c++) {
             nn_scene_reading reading;
             nn_scene_parse(nn_captions_get(captions, columns[c]), &reading);
             assert_true(nn_scene_compare(&scene, &reading).objects);
