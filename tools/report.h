@@ -19,7 +19,7 @@
 #include "tools/eval.h"
 
 enum {
-    REPORT_ARMS = 4,
+    REPORT_ARMS = 6,
     REPORT_FD = METRICS_KINDS, /* the figures are those of metrics_kind, then the distance */
     REPORT_FIGURES
 };
