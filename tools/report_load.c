@@ -66,7 +66,7 @@ static nn_status read_arm(report *r, const char *key, const json_t *from)
     const json_t *curve = json_object_get(from, "curve");
     const char *name = json_string_value(json_object_get(from, "name")), *eval = NULL;
     size_t n = json_array_size(curve);
-    if (r->n_arms == REPORT_ARMS) return wrong(r, "has more than four arms");
+    if (r->n_arms == REPORT_ARMS) return wrong(r, "has more arms than a report shows (6)");
     if (n < 1 || n > MOST_POINTS) return wrong(r, "an arm needs a \"curve\" of 1 to 1000 points");
     report_arm *arm = &r->arm[r->n_arms++];
     arm->key = key;
