@@ -11,6 +11,9 @@ CPU     ?= 1
 BUILD   ?= build/$(notdir $(CC))$(if $(filter 1,$(DEBUG)),-debug)$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(filter 0,$(CPU)),-nocpu)
 BIN     ?= $(if $(filter build/gcc,$(BUILD)),bin,$(BUILD)/bin)
 comma   := ,
+JOBS    ?= $(shell nproc)
+FUZZ_SECONDS ?= 60
+Q       := $(if $(V),,@)
 
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wwrite-strings -Wno-psabi
 OPT     := $(if $(filter 1,$(DEBUG)),-O1,-O3) -g -fno-math-errno -ffp-contract=fast
@@ -44,11 +47,12 @@ ISAS        := avx512 avx2 portable
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 isa_obj := $(foreach i,$(ISAS),$(patsubst kernels/cpu/%.c,$(BUILD)/kernels/cpu/$(i)/%.o,$(isa_src)))
 libs := $(foreach l,cli models engine data kernels base,$(BUILD)/lib$(l).a)
-programs := $(patsubst tools/%.c,$(BIN)/%,$(tools_src))
+programs := $(if $(filter 1,$(CPU)),$(patsubst tools/%.c,$(BIN)/%,$(tools_src)))
 unit_tests := $(patsubst tests/%.c,$(BUILD)/tests/%,$(unit_src))
 op_test := $(if $(optest_src),$(BUILD)/tests/op_test)
+fuzzers := $(patsubst tests/%.c,build/fuzz/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all help demo reproduce test test-slow unit lint format clean packages
+.PHONY: all help demo reproduce test test-slow unit slow fuzz fuzzers tests lint format clean packages
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -61,23 +65,27 @@ help:
 ## make demo        the whole of RECAP in ten minutes: corpus to report (installs missing packages first)
 ## make test        the fast tests, under five minutes (installs missing packages first)
 ## make test-slow   the fast tests, full-size networks, fuzzing and the end-to-end run
+## make fuzz        every parser for FUZZ_SECONDS=60 (needs clang)
 ## make reproduce   all arms, seen and held-out prompts, the tables of docs/RESULTS.md
 ## make lint        layers, sizes, format and static analysis
 ## make format      rewrite the sources as .clang-format says
 ## make clean       remove build/ and bin/
-## options          CC=clang  DEBUG=1  SAN=address,undefined  CPU=0 (no oneDNN, no image libraries)
+## options          CC=clang  DEBUG=1  SAN=address,undefined  V=1 (show the commands)
+##                  CPU=0 (engine, networks and reference kernels from a C compiler alone)
 
 packages:
 	@tools/dev/packages
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(if $(V),,@echo CC $<)
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
 
 define isa_rule
 $(BUILD)/kernels/cpu/$(1)/%.o: kernels/cpu/%.c
 	@mkdir -p $$(@D)
-	$(CC) $(CFLAGS) $(ISA_$(1)) -DNN_ISA=$(1) -MMD -MP -c $$< -o $$@
+	$(if $(V),,@echo CC $$< '($(1))')
+	$(Q)$(CC) $(CFLAGS) $(ISA_$(1)) -DNN_ISA=$(1) -MMD -MP -c $$< -o $$@
 endef
 $(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
 
@@ -85,7 +93,7 @@ define lib_rule
 $(BUILD)/lib$(1).a: $(2)
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	ar rcs $$@ $$^
+	$(Q)ar rcs $$@ $$^
 endef
 $(eval $(call lib_rule,base,$(call obj,$(base_src))))
 $(eval $(call lib_rule,data,$(call obj,$(data_src))))
@@ -96,21 +104,39 @@ $(eval $(call lib_rule,cli,$(call obj,$(cli_src))))
 
 $(BIN)/%: $(BUILD)/tools/%.o $(libs)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(libs)
-	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
+	$(Q)$(CC) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
 
 $(BUILD)/tests/op_test: $(call obj,$(optest_src)) $(libs)
-	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libdata.a $(BUILD)/libbase.a
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -o $@
+
+tests: $(unit_tests) $(op_test)
 
 # The README's two commands install what is missing before they build.
 test: packages
-	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory -j$(JOBS) unit
 
-unit: $(unit_tests) $(op_test) $(programs)
-	@tests/run $(unit_tests) $(op_test)
+unit: tests all
+	@tests/run -j 2 $(op_test) $(unit_tests)
+
+test-slow: packages
+	@$(MAKE) --no-print-directory -j$(JOBS) unit
+	@tools/dev/slow
+
+# What test-slow adds to the fast tests.
+slow: packages
+	@tools/dev/slow
+
+fuzzers: $(patsubst build/fuzz/%,$(BUILD)/%,$(fuzzers))
+
+fuzz:
+	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=build/fuzz CC=clang SAN=fuzzer-no-link,address,undefined fuzzers
+	@tests/run -j 2 $(patsubst %,"tools/dev/fuzz % $(FUZZ_SECONDS)",$(fuzzers))
 
 lint:
 	@tools/dev/lint
@@ -121,4 +147,5 @@ format:
 clean:
 	rm -rf build bin
 
+# What each object was made from.
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

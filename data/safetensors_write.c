@@ -79,7 +79,7 @@ static nn_status add_entry(nn_text *header, const nn_safetensor *t, int64_t begi
     for (int i = 0; i < t->rank; i++)
         NN_TRY(nn_text_add(header, "%s%lld", i ? "," : "", (long long)t->dim[i]));
     return nn_text_add(header, "],\"data_offsets\":[%lld,%lld]}", (long long)begin,
-                       (long long)(begin + t->bytes));
+                       (long long)begin + (long long)t->bytes);
 }
 
 /* The eight length bytes and the header, padded with spaces to a multiple of 8. */

@@ -30,7 +30,7 @@ static void list_sections(const nn_optimizer *o, section s[SECTIONS])
     s[3] = (section){ "ema.", o->ema, NULL };
 }
 
-/* -- saving ------------------------------------------------------------------------------------ */
+/* -- saving -- */
 
 typedef struct saver {
     nn_params *params;
@@ -108,7 +108,7 @@ static nn_status save_file(const char *path, const nn_checkpoint *state, const n
     return status;
 }
 
-/* -- the directory ----------------------------------------------------------------------------- */
+/* -- the directory -- */
 
 /* The step in "step-00000300.safetensors", -1 for other names. */
 static int64_t step_of(const char *name)
@@ -217,7 +217,7 @@ nn_status nn_checkpoint_save(const char *directory, int keep, const nn_checkpoin
     return NN_OK;
 }
 
-/* -- loading ----------------------------------------------------------------------------------- */
+/* -- loading -- */
 
 static nn_status meta_text(const nn_safetensors *file, const char *path, const char *key,
                            const char **value)

@@ -117,6 +117,7 @@ static nn_status add_outputs(nn_graph *g, nn_node *n, const nn_op *op, const nn_
         t->slot = i;
         t->needs_grad = needs_grad && op->grad;
         if (op->is_view || op->aliases) {
+            NN_ASSERT(n->in[0]);
             t->root = n->in[0]->root;
             t->offset = n->in[0]->offset + (op->is_view ? view_offset(n, i) : 0);
         }

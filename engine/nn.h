@@ -1,24 +1,26 @@
-/* All that a model may call.
+/* All that a model may call. A network that learns, errors left out:
  *
- *     nn_device *dev;  nn_params *w;  nn_graph *g;  nn_plan *plan;
- *     nn_device_open("cpu", 0, &dev);
+ *     static nn_tensor *build(nn_graph *g, nn_params *w)             (parameters are declared here)
+ *     {
+ *         nn_scope s = nn_root(g, w, "mlp");
+ *         nn_tensor *x = nn_input(g, "x", NN_F32, NN_DIMS(64, 8));
+ *         nn_tensor *y = nn_input(g, "y", NN_F32, NN_DIMS(64, 1));
+ *         nn_tensor *h = nn_linear(g, x, nn_param_at(s, "w", NN_NORMAL(.3f), NN_DIMS(1, 8)), NULL);
+ *         return nn_mse(g, nn_activation(g, h, NN_ACT_SILU), y, NULL);
+ *     }
+ *
+ *     nn_device_open("cpu", 0, &device);
  *     nn_params_create(&w);
- *     nn_graph_create(&g);                                            // once to learn the
- * parameters
- *     ... build(g, w) ...                                             // declares them
- *     nn_graph_destroy(g);
- *     nn_params_alloc(w, dev, true);                                  // values and gradients
+ *     nn_graph_create(&g), build(g, w), nn_graph_destroy(g);         (to learn the parameters)
+ *     nn_params_alloc(w, device, true);                              (values and gradients)
  *     nn_params_init(w, 1);
- *     nn_graph_create(&g);
- *     nn_graph_training(g);
- *     nn_scope s = nn_root(g, w, "mlp");
- *     nn_tensor *x = nn_input(g, "x", NN_F32, 2, (int64_t[]){ 64, 8 });
- *     nn_tensor *h = nn_activation(g, nn_linear(g, x, nn_param_at(s, "w", NN_NORMAL(.3f), 2,
- * (int64_t[]){ 1, 8 }), NULL), NN_ACT_SILU); nn_tensor *loss = nn_mse(g, h, nn_input(g, "y",
- * NN_F32, 2, (int64_t[]){ 64, 1 }), NULL); nn_backward(g, loss, 1.0); nn_optimizer_step(optimizer,
- * g);                                // AdamW as a node nn_keep(loss); nn_plan_create(g, dev, NULL,
- * &plan);                            // memory is known here for (...) { nn_plan_write(plan, x,
- * ...); nn_plan_run(plan, step); nn_plan_read(plan, loss, &value); }
+ *     nn_optimizer_create(w, &options, &optimizer);
+ *     nn_graph_create(&g), nn_graph_training(g);
+ *     nn_keep(loss = build(g, w));
+ *     nn_backward(g, loss, 1, false);
+ *     nn_optimizer_add(optimizer, g);                                (AdamW as nodes)
+ *     nn_plan_create(g, device, NULL, &plan);                        (all memory is reserved here)
+ *     each step: nn_plan_write the inputs, nn_optimizer_begin, nn_plan_run, nn_optimizer_end.
  *
  * Layout: images are [N, H, W, C], token sequences [B, T, C]. Weights have the published layout:
  * linear [out, in], convolution [out, in, kh, kw]. Constructors never fail: see invariant 3 in
@@ -41,9 +43,7 @@
 #define NN_NORMAL(s)  ((nn_init){ NN_INIT_NORMAL, (s) })
 #define NN_UNIFORM(s) ((nn_init){ NN_INIT_UNIFORM, (s) })
 
-/* -- graph
- * ------------------------------------------------------------------------------------------------
- */
+/* -- graph -- */
 
 nn_status nn_graph_create(nn_graph **out) NN_CHECKED; /* owner: the caller */
 void nn_graph_destroy(nn_graph *g);
@@ -80,8 +80,7 @@ void nn_backward(nn_graph *g, nn_tensor *loss, double scale, bool accumulate);
 void nn_require_grad(nn_tensor *t);        /* for tensors that are not parameters */
 nn_tensor *nn_grad_of(const nn_tensor *t); /* after nn_backward; NULL if none arrived */
 
-/* -- element by element
- * ----------------------------------------------------------------------------------- */
+/* -- element by element -- */
 
 /* y = a + b, a * b: shapes aligned at the last dimension, dims of size 1 broadcast; the result has
  * the larger shape. */
@@ -91,9 +90,7 @@ nn_tensor *nn_scale(nn_graph *g, nn_tensor *x, double factor,
                     double offset); /* factor * x + offset */
 nn_tensor *nn_sub(nn_graph *g, nn_tensor *a, nn_tensor *b);
 
-/* -- shape
- * --------------------------------------------------------------------------------------------------
- */
+/* -- shape -- */
 
 /* One of the dims may be -1. A view where the strides allow it, a copy otherwise. */
 nn_tensor *nn_reshape(nn_graph *g, nn_tensor *x, int rank, const int64_t *dim);
@@ -109,8 +106,7 @@ nn_tensor *nn_cast(nn_graph *g, nn_tensor *x, nn_dtype dtype);
 nn_tensor *nn_sum(nn_graph *g, nn_tensor *x, int rank, const int64_t *dim);
 nn_tensor *nn_fill(nn_graph *g, nn_dtype dtype, int rank, const int64_t *dim, double value);
 
-/* -- linear algebra
- * ------------------------------------------------------------------------------------------ */
+/* -- linear algebra -- */
 
 /* y[..., o] = sum_i x[..., i] * w[o, i] + b[o]; b may be NULL. x [..., I], w [O, I] -> [..., O]. */
 nn_tensor *nn_linear(nn_graph *g, nn_tensor *x, nn_tensor *w, nn_tensor *b);
@@ -137,8 +133,7 @@ typedef struct nn_attend {
 nn_tensor *nn_attention(nn_graph *g, nn_tensor *q, nn_tensor *k, nn_tensor *v, nn_tensor *key_mask,
                         nn_attend attend);
 
-/* -- normalisation
- * ------------------------------------------------------------------------------------------- */
+/* -- normalisation -- */
 
 /* Over the last dimension, biased variance. gamma, beta [C]. */
 nn_tensor *nn_layernorm(nn_graph *g, nn_tensor *x, nn_tensor *gamma, nn_tensor *beta, double eps);
@@ -148,8 +143,7 @@ nn_tensor *nn_layernorm(nn_graph *g, nn_tensor *x, nn_tensor *gamma, nn_tensor *
 nn_tensor *nn_groupnorm(nn_graph *g, nn_tensor *x, nn_tensor *gamma, nn_tensor *beta, int groups,
                         double eps, bool silu);
 
-/* -- activations
- * --------------------------------------------------------------------------------------------- */
+/* -- activations -- */
 
 /* y = f(x) for a kind of nn_act (kernels/params.h). */
 nn_tensor *nn_activation(nn_graph *g, nn_tensor *x, nn_act kind);
@@ -161,8 +155,7 @@ nn_tensor *nn_geglu(nn_graph *g, nn_tensor *x);
  * seed and this node; identity unless the graph is training. */
 nn_tensor *nn_dropout(nn_graph *g, nn_tensor *x, double p);
 
-/* -- tables, images, sequences
- * ----------------------------------------------------------------------------- */
+/* -- tables, images, sequences -- */
 
 /* ids (i32, any shape), table [V, C] -> ids' shape + [C]. An id outside the table is an error of
  * the run. */
@@ -188,8 +181,7 @@ nn_tensor *nn_concat(nn_graph *g, int n, nn_tensor *const parts[], int axis);
  * <= 6. */
 void nn_split(nn_graph *g, nn_tensor *x, int n, nn_tensor *out[]);
 
-/* -- losses: one element, mean over what counts
- * ------------------------------------------------------------- */
+/* -- losses: one element, mean over what counts -- */
 
 /* logits [..., V], labels (i32, the leading shape; < 0 = ignored) -> mean cross-entropy over the
  * labels that count, with label smoothing: (1 - s) * -lp[y] + s * mean_v -lp[v]. 0 when none

@@ -56,7 +56,7 @@ double nn_ema_decay(double decay, int64_t step);
 /* Put the moving average in place of the weights, and back: exchanges the two. */
 nn_status nn_optimizer_swap_ema(nn_optimizer *o) NN_CHECKED;
 
-/* -- learning rate schedules ------------------------------------------------------------------ */
+/* -- learning rate schedules -- */
 
 typedef enum nn_schedule_kind { NN_LR_CONSTANT, NN_LR_LINEAR, NN_LR_COSINE } nn_schedule_kind;
 typedef struct nn_schedule {

@@ -49,8 +49,7 @@ nn_status nn_plan_read(nn_plan *plan, const nn_tensor *t, void *dst) NN_CHECKED;
 /* The tensor's memory on a host device, NULL elsewhere. */
 void *nn_plan_data(nn_plan *plan, const nn_tensor *t);
 
-/* -- profile (options.profile)
- * ------------------------------------------------------------------------------- */
+/* -- profile (options.profile) -- */
 
 /* Table of the costliest kinds of nodes, and a chrome-trace JSON of the last run. */
 nn_status nn_plan_profile_table(const nn_plan *plan, nn_text *out) NN_CHECKED;

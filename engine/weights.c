@@ -154,7 +154,7 @@ nn_status nn_params_load(nn_params *params, const char *path, const nn_prefix *p
     return status;
 }
 
-/* -- saving ------------------------------------------------------------------------------------ */
+/* -- saving -- */
 
 static void narrow(const float *from, int64_t n, nn_dtype dtype, void *to)
 {

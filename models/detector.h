@@ -50,7 +50,7 @@ nn_tensor *detector_features(nn_scope s, nn_tensor *map);
 nn_tensor *detector_loss(nn_scope s, const detector_config *c, nn_tensor *pixels,
                          nn_tensor *targets);
 
-/* -- pictures, truth and answers on the host -------------------------------------------------- */
+/* -- pictures, truth and answers on the host -- */
 
 /* n pixels of 8-bit RGB as 3n numbers in [-1, 1]. */
 void detector_pixels(const uint8_t *rgb, int64_t n, float *out);
@@ -68,7 +68,7 @@ int detector_peaks(const detector_config *c, const float *logits, nn_scene_detec
  * object's size of its centre along both axes. */
 bool detector_is_exact(const nn_scene *scene, const nn_scene_detection *found, int n);
 
-/* -- looking at pictures ---------------------------------------------------------------------- */
+/* -- looking at pictures -- */
 
 /* Read DIR/config.json and the weights beside it into a new store on the device. Owner of the
  * store: nn_params_destroy. */

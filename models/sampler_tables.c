@@ -5,12 +5,12 @@
 
 void nn_sampler_space(const nn_sampler *s, bool whole, float *t)
 {
-    const int n = s->n_steps, total = s->schedule->config.n_timesteps;
+    const int n = s->n_steps, total = s->schedule->config.n_timesteps, whole_step = total / n;
     for (int i = 0; i < n; i++) {
         const int k = n - 1 - i; /* counted from the clean end */
         double at = 0;
         if (s->o.spacing == NN_SPACING_LEADING)
-            at = k * (total / n) + s->schedule->config.steps_offset;
+            at = k * whole_step + s->schedule->config.steps_offset;
         else if (s->o.spacing == NN_SPACING_TRAILING)
             at = nearbyint(total - i * ((double)total / n)) - 1;
         else if (n > 1)
@@ -22,7 +22,7 @@ void nn_sampler_space(const nn_sampler *s, bool whole, float *t)
 /* The multistep solvers keep one place more, at the clean end, and never call the model there. */
 static void space_solver(const nn_sampler *s, float *t)
 {
-    const int n = s->n_steps, total = s->schedule->config.n_timesteps;
+    const int n = s->n_steps, total = s->schedule->config.n_timesteps, whole_step = total / (n + 1);
     if (s->o.spacing == NN_SPACING_TRAILING) {
         nn_sampler_space(s, true, t);
         return;
@@ -30,7 +30,7 @@ static void space_solver(const nn_sampler *s, float *t)
     for (int i = 0; i < n; i++) {
         const int k = n - i;
         if (s->o.spacing == NN_SPACING_LEADING)
-            t[i] = (float)(k * (total / (n + 1)) + s->schedule->config.steps_offset);
+            t[i] = (float)(k * whole_step + s->schedule->config.steps_offset);
         else
             t[i] = (float)nearbyint(k * ((double)(total - 1) / n));
     }

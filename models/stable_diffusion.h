@@ -51,9 +51,7 @@ nn_tensor *sd_unet(const sd_model *m, nn_graph *g, nn_tensor *latent, nn_tensor 
 nn_status sd_tokenize(const sd_model *m, const char *prompt, int32_t *ids,
                       bool *truncated) NN_CHECKED;
 
-/* -- the codec
- * ----------------------------------------------------------------------------------------------------
- */
+/* -- the codec -- */
 
 /* Batches of the codec's encoder or decoder. Images are [n, H, W, 3] in [-1, 1]. Owner: the caller.
  */
@@ -78,9 +76,7 @@ nn_status sd_codec_decode(sd_codec *codec, int64_t n, const float *latents,
 void sd_latent(const vae_config *c, int64_t places, const float *moments, const float *noise,
                float *latent);
 
-/* -- sampling
- * ------------------------------------------------------------------------------------------------------
- */
+/* -- sampling -- */
 
 /* Plans for `batch` pictures of one size. guided: two passes as one batch, [unconditional,
  * conditional]. */

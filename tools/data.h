@@ -13,7 +13,7 @@ nn_command_run data_import, data_stats, data_check, data_scenes, data_prompts, d
 extern const nn_option data_import_options[], data_check_options[], data_scenes_options[],
     data_prompts_options[], data_humans_options[], data_tokenizer_options[];
 
-/* -- samples: data_samples.c ------------------------------------------------------------------ */
+/* -- samples: data_samples.c -- */
 
 /* Where commands list faults, and whether they stop at the first. */
 extern const char *data_errors;
@@ -48,7 +48,7 @@ nn_status data_interrupted(const char *saved) NN_CHECKED;
 /* Makes the directory in which shards of this prefix will lie. */
 nn_status data_make_place(const char *prefix) NN_CHECKED;
 
-/* -- the grammar of scenes: data_grammar.c ---------------------------------------------------- */
+/* -- the grammar of scenes: data_grammar.c -- */
 
 typedef struct data_grammar {
     int64_t seed, objects, backgrounds, size;

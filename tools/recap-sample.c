@@ -204,8 +204,9 @@ static nn_status save_pictures(job *j, int64_t first, int64_t n)
                              .width = width,
                              .height = height,
                              .model = model_dir };
-        char *path = output ? nn_strdup(output)
-                            : nn_format("%s/%06lld.png", output_dir, (long long)(first + i));
+        char *path = output
+                         ? nn_strdup(output)
+                         : nn_format("%s/%06lld.png", output_dir, (long long)first + (long long)i);
         NN_NEED(path);
         nn_status status = sample_write_png(path, j->images + i * pixels, &info);
         nn_free(path);

@@ -33,9 +33,7 @@ typedef nn_status verify_fn(verify_case *v);
 /* NULL if the network is not known. */
 verify_fn *verify_network(const char *network);
 
-/* -- verify_input.c
- * ------------------------------------------------------------------------------------------------
- */
+/* -- verify_input.c -- */
 
 /* Element i of the generator under a name: uniform in [-1, 1). */
 float verify_uniform(uint64_t name_hash, int64_t i);
@@ -60,9 +58,7 @@ void verify_to_nchw(const float *src, int rank, const int64_t *dim, float *dst);
 nn_status verify_config(const verify_case *v, const char *preset, const char *part, bool *is_preset,
                         nn_json *json) NN_CHECKED;
 
-/* -- verify_expect.c
- * -------------------------------------------------------------------------------------------------
- */
+/* -- verify_expect.c -- */
 
 /* Compare with expect[name]: shape, mean, std, max_abs and samples, in the file's layout. */
 nn_status verify_expect(verify_case *v, const char *name, const float *values, int rank,
@@ -75,9 +71,7 @@ void verify_number(verify_case *v, const char *what, double got, double want, do
 /* Compare token ids with expect.ids row `row`. */
 nn_status verify_ids(verify_case *v, int row, const int32_t *ids, int n) NN_CHECKED;
 
-/* -- the networks
- * ----------------------------------------------------------------------------------------------------
- */
+/* -- the networks -- */
 
 verify_fn verify_time_embedding, verify_unet, verify_vae_encoder, verify_vae_decoder,
     verify_clip_text, verify_blip_vision, verify_blip_decoder, verify_blip_generate,

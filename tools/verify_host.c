@@ -108,9 +108,7 @@ nn_status verify_scheduler(verify_case *v)
     return status;
 }
 
-/* -- resize
- * ---------------------------------------------------------------------------------------------------------
- */
+/* -- resize -- */
 
 static nn_status make_picture(const verify_case *v, nn_image *out)
 {

@@ -138,9 +138,7 @@ void verify_to_nchw(const float *src, int rank, const int64_t *dim, float *dst)
             for (int64_t p = 0; p < hw; p++) dst[(b * c + k) * hw + p] = src[(b * hw + p) * c + k];
 }
 
-/* -- weights
- * ----------------------------------------------------------------------------------------------------
- */
+/* -- weights -- */
 
 typedef struct fill_job {
     float *out;
@@ -256,6 +254,11 @@ nn_status verify_fill(const verify_case *v, nn_params *params, const char *const
     return NN_OK;
 }
 
+static int append(const char *bytes, size_t n, void *text)
+{
+    return nn_text_add_bytes(text, bytes, (int64_t)n) == NN_OK ? 0 : -1;
+}
+
 nn_status verify_config(const verify_case *v, const char *preset, const char *part, bool *is_preset,
                         nn_json *json)
 {
@@ -266,9 +269,10 @@ nn_status verify_config(const verify_case *v, const char *preset, const char *pa
     if (*is_preset) return NN_OK;
     if (name) return nn_fail(NN_UNSUPPORTED, "%s: preset '%s' is not known here", v->name, name);
     if (part && *part) config = json_object_get(config, part);
-    char *text = config ? json_dumps(config, 0) : NULL;
-    if (!text) return nn_fail(NN_FORMAT, "%s: config is missing", v->name);
-    nn_status status = nn_json_parse(text, (int64_t)strlen(text), v->name, json);
-    free(text);
+    if (!config) return nn_fail(NN_FORMAT, "%s: config is missing", v->name);
+    nn_text text = { 0 };
+    nn_status status = json_dump_callback(config, append, &text, 0) == 0 ? NN_OK : NN_MEMORY;
+    if (status == NN_OK) status = nn_json_parse(text.text, text.length, v->name, json);
+    nn_text_free(&text);
     return status;
 }

@@ -195,9 +195,7 @@ static nn_status train(verify_case *v, trainee *r)
     return status;
 }
 
-/* -- diffusion
- * ------------------------------------------------------------------------------------------------------
- */
+/* -- diffusion -- */
 
 static void build_diffusion(trainee *r, nn_graph *g, nn_params *params)
 {
@@ -285,9 +283,7 @@ nn_status verify_train_diffusion(verify_case *v)
     return status;
 }
 
-/* -- captioner
- * ------------------------------------------------------------------------------------------------------
- */
+/* -- captioner -- */
 
 static void build_captioner(trainee *r, nn_graph *g, nn_params *params)
 {

@@ -1,5 +1,5 @@
-/* y = value * gelu(gate), value and gate being the halves of x. Source: Shazeer 2020, "GLU variants";
- * diffusers GEGLU (without its projection). */
+/* y = value * gelu(gate), value and gate being the halves of x. Source: Shazeer 2020, "GLU
+ * variants"; diffusers GEGLU (without its projection). */
 #include "engine/nn.h"
 
 enum { X };      /* of geglu */

@@ -1,5 +1,5 @@
-/* y = (x - mean) / sqrt(var + eps) * gamma + beta, statistics per sample and group of channels over all
- * places, biased variance; then SiLU if asked. Source: Wu & He 2018; equals
+/* y = (x - mean) / sqrt(var + eps) * gamma + beta, statistics per sample and group of channels over
+ * all places, biased variance; then SiLU if asked. Source: Wu & He 2018; equals
  * torch.nn.functional.group_norm in channels-last layout. */
 #include "engine/nn.h"
 
@@ -26,8 +26,7 @@ static nn_status infer(const nn_node *n, nn_view out[])
     NN_WANT(n, p->groups > 0 && nn_last(x, 0) % p->groups == 0,
             "x is %s: its channels do not make %d equal groups", nn_view_text(x).s, p->groups);
     out[Y] = nn_like(x);
-    out[MEAN] = out[RSTD] =
-        nn_view_make(nn_stat_dtype(x), 2, (int64_t[]){ x->dim[0], p->groups });
+    out[MEAN] = out[RSTD] = nn_view_make(nn_stat_dtype(x), 2, (int64_t[]){ x->dim[0], p->groups });
     return NN_OK;
 }
 
@@ -56,8 +55,8 @@ const nn_op nn_op_groupnorm = { .name = "groupnorm",
                                 .n_out = 3 };
 
 /* With h = (x - mean) * rstd, d = dy times the slope of SiLU at h * gamma + beta (or 1) and e = d *
- * gamma: dx = rstd * (e - mean(e) - h * mean(e * h)) with means over the group, dgamma = sum of d * h,
- * dbeta = sum of d. */
+ * gamma: dx = rstd * (e - mean(e) - h * mean(e * h)) with means over the group, dgamma = sum of d *
+ * h, dbeta = sum of d. */
 static nn_status infer_bwd(const nn_node *n, nn_view out[])
 {
     const nn_groupnorm_params *p = n->params;

@@ -1,11 +1,11 @@
-/* y = (x - mean) / sqrt(var + eps) * gamma + beta over the last dimension, biased variance. Source: Ba
- * et al. 2016; equals torch.nn.functional.layer_norm. */
+/* y = (x - mean) / sqrt(var + eps) * gamma + beta over the last dimension, biased variance. Source:
+ * Ba et al. 2016; equals torch.nn.functional.layer_norm. */
 #include "engine/nn.h"
 
-enum { X, GAMMA, BETA };                /* of layernorm */
-enum { Y, MEAN, RSTD };                 /* outputs of layernorm */
-enum { DY, X1, GAMMA1, MEAN1, RSTD1 };  /* of layernorm_bwd */
-enum { DX, DGAMMA, DBETA };             /* outputs of layernorm_bwd */
+enum { X, GAMMA, BETA };               /* of layernorm */
+enum { Y, MEAN, RSTD };                /* outputs of layernorm */
+enum { DY, X1, GAMMA1, MEAN1, RSTD1 }; /* of layernorm_bwd */
+enum { DX, DGAMMA, DBETA };            /* outputs of layernorm_bwd */
 
 nn_tensor *nn_layernorm(nn_graph *g, nn_tensor *x, nn_tensor *gamma, nn_tensor *beta, double eps)
 {
@@ -28,8 +28,8 @@ static nn_status infer(const nn_node *n, nn_view out[])
 static nn_status grad(nn_graph *g, const nn_node *n, nn_tensor *const dy[], nn_tensor *dx[])
 {
     if (!dy[Y]) return NN_OK;
-    dx[X] = NN_NODE(g, LAYERNORM_BWD, NULL, dy[Y], n->in[X], n->in[GAMMA], n->out[MEAN],
-                    n->out[RSTD]);
+    dx[X] =
+        NN_NODE(g, LAYERNORM_BWD, NULL, dy[Y], n->in[X], n->in[GAMMA], n->out[MEAN], n->out[RSTD]);
     dx[GAMMA] = nn_sibling(dx[X], DGAMMA);
     dx[BETA] = nn_sibling(dx[X], DBETA);
     return NN_OK;
@@ -48,8 +48,8 @@ const nn_op nn_op_layernorm = { .name = "layernorm",
                                 .cost = cost,
                                 .n_out = 3 };
 
-/* With h = (x - mean) * rstd and e = dy * gamma: dx = rstd * (e - mean(e) - h * mean(e * h)), dgamma =
- * sum of dy * h, dbeta = sum of dy. */
+/* With h = (x - mean) * rstd and e = dy * gamma: dx = rstd * (e - mean(e) - h * mean(e * h)),
+ * dgamma = sum of dy * h, dbeta = sum of dy. */
 static nn_status infer_bwd(const nn_node *n, nn_view out[])
 {
     const nn_view *dy = nn_in(n, DY), *x = nn_in(n, X1), *gamma = nn_in(n, GAMMA1);

@@ -13,23 +13,28 @@ static nn_tensor *view(nn_graph *g, nn_tensor *x, const nn_view *v, nn_view_para
     return NN_NODE(g, VIEW, &p, x);
 }
 
-/* Strides of x seen with the dims of v; false where that takes a copy. Walks both shapes in runs of
- * equal size. */
+/* The shortest runs of dims, from i in x and from j in v, that hold the same number of elements:
+ * they end before *i and *j. False where one shape ends first. */
+static bool equal_runs(const nn_view *x, const nn_view *v, int *i, int *j)
+{
+    int64_t nx = x->dim[(*i)++], nv = v->dim[(*j)++];
+    while (nx != nv) {
+        if (nx < nv ? *i == x->rank : *j == v->rank) return false;
+        if (nx < nv)
+            nx *= x->dim[(*i)++];
+        else
+            nv *= v->dim[(*j)++];
+    }
+    return true;
+}
+
+/* Strides of x seen with the dims of v; false where that takes a copy. */
 static bool restride(const nn_view *x, nn_view *v)
 {
     int i = 0, j = 0;
     while (i < x->rank && j < v->rank) {
         int i0 = i, j0 = j;
-        int64_t nx = x->dim[i++], nv = v->dim[j++];
-        while (nx != nv) {
-            if (nx < nv) {
-                if (i == x->rank) return false;
-                nx *= x->dim[i++];
-            } else {
-                if (j == v->rank) return false;
-                nv *= v->dim[j++];
-            }
-        }
+        if (!equal_runs(x, v, &i, &j)) return false;
         for (int k = i0; k + 1 < i; k++) /* the run of x must be one arithmetic progression */
             if (x->dim[k] != 1 && x->stride[k] != x->stride[k + 1] * x->dim[k + 1]) return false;
         int64_t stride = x->stride[i - 1];
@@ -122,7 +127,7 @@ static nn_status infer(const nn_node *n, nn_view out[])
 
 static nn_tensor *undo_permute(nn_graph *g, const nn_view_params *p, nn_tensor *dy)
 {
-    int back[NN_MAX_RANK];
+    int back[NN_MAX_RANK] = { 0 };
     for (int i = 0; i < p->rank; i++) back[p->order[i]] = i;
     return nn_permute(g, dy, back);
 }

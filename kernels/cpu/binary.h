@@ -25,10 +25,10 @@ NN_INLINE void nn_binary_part(const nn_binary_job *j, int64_t begin, int64_t end
             nn_store(y + i, f(nn_load_step(a + i * sa, sa, NN_LANES),
                               nn_load_step(b + i * sb, sb, NN_LANES)));
         if (i < r.n)
-            nn_store_n(y + i,
-                       f(nn_load_step(a + i * sa, sa, r.n - i),
-                         nn_load_step(b + i * sb, sb, r.n - i)),
-                       r.n - i);
+            nn_store_n(
+                y + i,
+                f(nn_load_step(a + i * sa, sa, r.n - i), nn_load_step(b + i * sb, sb, r.n - i)),
+                r.n - i);
     }
 }
 

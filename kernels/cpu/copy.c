@@ -64,8 +64,8 @@ static void part_from_bf16(void *ctx, int thread, int64_t begin, int64_t end)
 static job job_of(const nn_call *c)
 {
     const nn_view *views[] = { &c->out[0], &c->in[0] };
-    return (job){ .walk = nn_walk_make(views[0], 2, views), .y = c->out[0].data,
-                  .x = c->in[0].data };
+    return (
+        job){ .walk = nn_walk_make(views[0], 2, views), .y = c->out[0].data, .x = c->in[0].data };
 }
 
 static nn_status run_runs(const nn_call *c, nn_pool_fn *part)

@@ -25,6 +25,5 @@ static nn_status run(const nn_call *c)
     return NN_OK;
 }
 
-const nn_kernel NN_CPU_NAME(fill)[] = {
-    { .name = "fill_f32", .accepts = accepts, .run = run }, { 0 }
-};
+const nn_kernel NN_CPU_NAME(fill)[] = { { .name = "fill_f32", .accepts = accepts, .run = run },
+                                        { 0 } };

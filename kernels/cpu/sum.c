@@ -31,8 +31,11 @@ static job job_of(const nn_call *c)
     nn_view part = *x; /* x restricted to what one result sums */
     for (int d = 0; d < x->rank; d++)
         if (y->dim[d] == x->dim[d]) part.dim[d] = 1;
-    job j = { .kept = nn_walk_make(y, 2, both), .reduced = nn_walk_make(&part, 1, &x),
-              .x = x->data, .y = y->data, .partial = c->workspace };
+    job j = { .kept = nn_walk_make(y, 2, both),
+              .reduced = nn_walk_make(&part, 1, &x),
+              .x = x->data,
+              .y = y->data,
+              .partial = c->workspace };
     bool rows = j.kept.n > 1 && nn_walk_inner(&j.kept, 1) == 1;
     j.columns = rows ? j.kept.dim[j.kept.rank - 1] : 1;
     j.chunk = rows ? CHUNK_ROWS : CHUNK_ELEMENTS;
@@ -100,14 +103,13 @@ static double sum_runs(const job *j, const float *x, int64_t begin, int64_t end)
 /* One item: a strip of the columns of one chunk. */
 static void sum_item(const job *j, int64_t item)
 {
-    double sum[STRIP];
+    double sum[STRIP] = { 0 };
     int64_t strip = item % j->n_strips, at = item / j->n_strips; /* result row and chunk */
     int64_t chunk = at % j->n_chunks, first = at / j->n_chunks * j->columns;
     int64_t width = nn_min(STRIP, j->columns - strip * STRIP);
     int64_t begin = chunk * j->chunk, end = nn_min(begin + j->chunk, j->reduced.n);
     const float *x = j->x + nn_run_first(&j->kept, first, first + 1).at[1] + strip * STRIP;
     if (j->columns > 1) {
-        memset(sum, 0, (size_t)width * sizeof(*sum));
         sum_columns(j, x, begin, end, width, sum);
     } else {
         sum[0] = sum_runs(j, x, begin, end);

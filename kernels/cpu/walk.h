@@ -1,8 +1,8 @@
 /* Walk several views of one shape together, in runs along the innermost dimension.
  *
  * Neighbouring dims over which every view steps evenly are merged, so that packed tensors are one
- * long run. A view of lower rank is aligned at the last dimension; where it has size 1 and the shape
- * has not, its step is 0. */
+ * long run. A view of lower rank is aligned at the last dimension; where it has size 1 and the
+ * shape has not, its step is 0. */
 #ifndef KERNELS_CPU_WALK_H
 #define KERNELS_CPU_WALK_H
 

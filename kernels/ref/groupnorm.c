@@ -3,7 +3,8 @@
 
 #include "kernels/ref/ref.h"
 
-/* x restricted to one sample and one group (or one channel): a shape to walk and where it begins. */
+/* x restricted to one sample and one group (or one channel): a shape to walk and where it begins.
+ */
 typedef struct part {
     nn_view shape;
     int64_t sample, channel; /* the first */
@@ -48,9 +49,9 @@ static void forward_group(const nn_call *c, int64_t sample, int64_t group)
     nn_ref_put(rstd_of, sample * rstd_of->stride[0] + group * rstd_of->stride[1], rstd);
     NN_REF_EACH(i, &g.shape)
     {
-        double z = (nn_ref_get(x, at(x, &g, &i)) - mean) * rstd *
-                       vector_at(&c->in[1], channel(&g, &i)) +
-                   vector_at(&c->in[2], channel(&g, &i));
+        double z =
+            (nn_ref_get(x, at(x, &g, &i)) - mean) * rstd * vector_at(&c->in[1], channel(&g, &i)) +
+            vector_at(&c->in[2], channel(&g, &i));
         nn_ref_put(y, at(y, &g, &i), p->silu ? z / (1 + exp(-z)) : z);
     }
 }
@@ -136,5 +137,4 @@ static nn_status run_bwd(const nn_call *c)
 }
 
 const nn_kernel nn_ref_groupnorm[] = { { .name = "groupnorm_any", .run = run }, { 0 } };
-const nn_kernel nn_ref_groupnorm_bwd[] = { { .name = "groupnorm_bwd_any", .run = run_bwd },
-                                           { 0 } };
+const nn_kernel nn_ref_groupnorm_bwd[] = { { .name = "groupnorm_bwd_any", .run = run_bwd }, { 0 } };

@@ -41,7 +41,10 @@ typedef struct row {
 
 static row row_at(const nn_call *c, nn_ref_index r)
 {
-    return (row){ .dy = &c->in[0], .x = &c->in[1], .gamma = &c->in[2], .r = r,
+    return (row){ .dy = &c->in[0],
+                  .x = &c->in[1],
+                  .gamma = &c->in[2],
+                  .r = r,
                   .mean = nn_ref_get(&c->in[3], nn_ref_offset(&c->in[3], &r)),
                   .rstd = nn_ref_get(&c->in[4], nn_ref_offset(&c->in[4], &r)) };
 }
@@ -89,5 +92,4 @@ static nn_status run_bwd(const nn_call *c)
 }
 
 const nn_kernel nn_ref_layernorm[] = { { .name = "layernorm_any", .run = run }, { 0 } };
-const nn_kernel nn_ref_layernorm_bwd[] = { { .name = "layernorm_bwd_any", .run = run_bwd },
-                                           { 0 } };
+const nn_kernel nn_ref_layernorm_bwd[] = { { .name = "layernorm_bwd_any", .run = run_bwd }, { 0 } };

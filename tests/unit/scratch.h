@@ -21,7 +21,7 @@ static char scratch_path[64];
 static inline int scratch_make(void **state)
 {
     (void)state;
-    strcpy(scratch_path, "/tmp/recap-test-XXXXXX");
+    snprintf(scratch_path, sizeof(scratch_path), "/tmp/recap-test-XXXXXX");
     return mkdtemp(scratch_path) ? 0 : -1;
 }
 

@@ -14,7 +14,7 @@
 #include "engine/base/rng.h"
 #include "engine/checkpoint.h"
 
-/* -- a network of two layers ------------------------------------------------------------------- */
+/* -- a network of two layers -- */
 
 enum { SAMPLES = 8, IN = 4, HIDDEN = 32 };
 
@@ -129,7 +129,7 @@ static size_t flat_bytes(const net *n)
     return (size_t)n->params->n_elems * sizeof(float);
 }
 
-/* -- gradients --------------------------------------------------------------------------------- */
+/* -- gradients -- */
 
 static void test_used_twice(void **unused)
 {
@@ -232,7 +232,7 @@ static void test_checkpointed(void **unused)
     close_net(&n);
 }
 
-/* -- training ---------------------------------------------------------------------------------- */
+/* -- training -- */
 
 static void test_overfit(void **unused)
 {
@@ -331,7 +331,7 @@ static void test_resume(void **unused)
     assert_int_equal(rmdir(directory), 0);
 }
 
-/* -- errors and plans -------------------------------------------------------------------------- */
+/* -- errors and plans -- */
 
 static void test_error_path(void **unused)
 {
@@ -390,7 +390,7 @@ static void test_exact_plan(void **unused)
     nn_device_close(d);
 }
 
-/* -- kernels that are wrong on purpose --------------------------------------------------------- */
+/* -- kernels that are wrong on purpose -- */
 
 static void add_first(const nn_call *c, int64_t n)
 {

@@ -152,12 +152,12 @@ static void assembles(void **state)
     assert_int_equal(t.n, 16);
     assert_memory_equal(t.ids, owl, sizeof(owl));
 
-    for (int i = 0; i < 75; i++) strcat(text, "a ");
+    for (int i = 0; i < 75; i++) memcpy(text + 2 * i, "a ", 3);
     assert_int_equal(nn_clip_bpe_encode_padded(&bpe, text, 77, bpe.end, NN_OVERLONG_DROP, &t),
                      NN_OK);
     assert_false(t.truncated);
     assert_true(t.n == 77 && t.ids[75] == 320 && t.ids[76] == 49407);
-    strcat(text, "cat");
+    memcpy(text + 150, "cat", 4);
     assert_int_equal(nn_clip_bpe_encode_padded(&bpe, text, 77, bpe.end, NN_OVERLONG_TRUNCATE, &t),
                      NN_OK);
     assert_true(t.truncated);

@@ -109,10 +109,31 @@ static void frequencies(decode_case *c, int draws, double *share)
     }
 }
 
+enum { VOCAB = 8, DRAWS = 20000 };
+
+/* What the options leave of the scores lp: keep[v], not normalised. Returns its sum. */
+static double naive_filter(const nn_decode_options *o, const double *lp, double *keep)
+{
+    double p[VOCAB], total = 0, kept = 0;
+    int rank[VOCAB] = { 0 };
+    for (int v = 0; v < VOCAB; v++)
+        for (int w = 0; w < VOCAB; w++) rank[v] += lp[w] > lp[v];
+    for (int v = 0; v < VOCAB; v++) {
+        p[v] = o->top_k && rank[v] >= o->top_k ? 0 : exp(lp[v] / o->temperature);
+        total += p[v];
+    }
+    for (int v = 0; v < VOCAB; v++) {
+        double above = 0;
+        for (int w = 0; w < VOCAB; w++) above += rank[w] < rank[v] ? p[w] / total : 0;
+        keep[v] = above < o->top_p ? p[v] : 0;
+        kept += keep[v];
+    }
+    return kept;
+}
+
 static void test_sampling_distribution(void **state)
 {
     (void)state;
-    enum { VOCAB = 8, DRAWS = 20000 };
     static const struct {
         double temperature, top_p;
         int top_k;
@@ -124,22 +145,9 @@ static void test_sampling_distribution(void **state)
         c.o.temperature = rows[r].temperature;
         c.o.top_p = rows[r].top_p;
         c.o.top_k = rows[r].top_k;
-        double lp[MAX_VOCAB], share[MAX_VOCAB], p[VOCAB], total = 0, kept = 0;
+        double lp[MAX_VOCAB] = { 0 }, share[MAX_VOCAB], keep[VOCAB];
         naive_scores(&c, 0, c.prompt, c.n_prompt, lp);
-        int rank[VOCAB] = { 0 };
-        for (int v = 0; v < VOCAB; v++)
-            for (int w = 0; w < VOCAB; w++) rank[v] += lp[w] > lp[v];
-        for (int v = 0; v < VOCAB; v++) {
-            p[v] = rows[r].top_k && rank[v] >= rows[r].top_k ? 0 : exp(lp[v] / rows[r].temperature);
-            total += p[v];
-        }
-        double keep[VOCAB];
-        for (int v = 0; v < VOCAB; v++) {
-            double above = 0;
-            for (int w = 0; w < VOCAB; w++) above += rank[w] < rank[v] ? p[w] / total : 0;
-            keep[v] = above < rows[r].top_p ? p[v] : 0;
-            kept += keep[v];
-        }
+        double kept = naive_filter(&c.o, lp, keep);
         frequencies(&c, DRAWS, share);
         for (int v = 0; v < VOCAB; v++) {
             if (keep[v] == 0) assert_true(share[v] == 0);

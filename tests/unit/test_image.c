@@ -51,7 +51,8 @@ static void test_webp(void **state)
         assert_int_equal(image.height, HEIGHT);
         for (int i = 0; i < WIDTH * HEIGHT * 3; i++) {
             int a = alpha ? rgba[i / 3 * 4 + 3] : 255;
-            int wanted = (int)((rgba[i / 3 * 4 + i % 3] * a + 255 * (255 - a)) / 255.0 + 0.5);
+            int pixel = i / 3, wanted = 0;
+            wanted = (int)((rgba[pixel * 4 + i % 3] * a + 255 * (255 - a)) / 255.0 + 0.5);
             if (abs(image.rgb[i] - wanted) > (lossless ? 0 : 24))
                 fail_msg("kind %d, byte %d: %d, not %d", kind, i, image.rgb[i], wanted);
         }

@@ -63,7 +63,7 @@ static nn_status decode(void *ctx, const nn_sample *sample, void *out)
     char text[16] = { 0 };
     NN_ASSERT(!s->number);
     memcpy(text, sample->image.data, (size_t)sample->image.n);
-    int number = atoi(text);
+    int number = (int)strtol(text, NULL, 10);
     if (number % 3 == 0) usleep(200); /* so that threads finish in another order */
     if (number < c->broken_below) return nn_fail(c->status, "sample %d is broken", number);
     s->number = nn_alloc(1, sizeof(int));

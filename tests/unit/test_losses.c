@@ -42,7 +42,7 @@ static void near(double have, double want, double allowed)
     if (!(fabs(have - want) <= allowed)) fail_msg("%.9g, expected %.9g", have, want);
 }
 
-/* -- cross-entropy ----------------------------------------------------------------------------- */
+/* -- cross-entropy -- */
 
 typedef struct xent {
     bench b;
@@ -80,7 +80,7 @@ static void test_xent_values(void **unused)
     (void)unused;
     for (int d = 0; d < NN_COUNT(devices); d++) {
         xent plain = { 0 }, smooth = { 0 };
-        float loss, dx[6];
+        float loss = NAN, dx[6] = { 0 };
         open_xent(&plain, devices[d], 1, 2, 3, 0);
         open_xent(&smooth, devices[d], 1, 2, 3, 0.1);
         OK(run_xent(&plain, logits, (int32_t[]){ 2, -100 }, &loss, dx));
@@ -107,7 +107,7 @@ static void test_xent_errors(void **unused)
     (void)unused;
     for (int d = 0; d < NN_COUNT(devices); d++) {
         xent x = { 0 };
-        float loss, dx[6];
+        float loss = NAN, dx[6] = { 0 };
         open_xent(&x, devices[d], 1, 2, 3, 0);
         FAILS(NN_ARGUMENT, run_xent(&x, logits, (int32_t[]){ 0, 3 }, &loss, dx));
         MESSAGE_HAS("net.head: softmax_xent: label 3, but there are 3 logits");
@@ -170,7 +170,7 @@ static void test_xent_large(void **unused)
     nn_free(dx[1]);
 }
 
-/* -- embedding --------------------------------------------------------------------------------- */
+/* -- embedding -- */
 
 static void test_embedding_errors(void **unused)
 {
@@ -194,7 +194,7 @@ static void test_embedding_errors(void **unused)
     }
 }
 
-/* -- dropout ----------------------------------------------------------------------------------- */
+/* -- dropout -- */
 
 enum { DROPPED = 10007 };
 
@@ -254,7 +254,7 @@ static void test_dropout_identity(void **unused)
     nn_graph_destroy(g);
 }
 
-/* -- time embedding ---------------------------------------------------------------------------- */
+/* -- time embedding -- */
 
 /* Expected: cos and sin of the f32 angles t * expf(-ln(10000) * i / 160), in double. */
 static void test_timestep(void **unused)

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/base/alloc.h"
@@ -251,13 +252,13 @@ static void test_wrong_arguments(void **state)
     nn_noise_schedule_deinit(&c);
 }
 
-static nn_status parse(const char *text, nn_sampler_options *o, char *class_name)
+static nn_status parse(const char *text, nn_sampler_options *o, char class_name[64])
 {
     nn_json json;
     const char *found = NULL;
     OK(nn_json_parse(text, (int64_t)strlen(text), "scheduler_config.json", &json));
     nn_status status = nn_sampler_options_parse(&json, o, &found);
-    strcpy(class_name, found ? found : "");
+    snprintf(class_name, 64, "%s", found ? found : "");
     nn_json_close(&json);
     return status;
 }
