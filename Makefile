@@ -118,6 +118,14 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libdata.a $(BUILD)/libba
 tests: $(unit_tests) $(op_test)
 
 # The README's two commands install what is missing before they build.
+demo: packages
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@tools/demo/run tools/demo/demo.conf out/demo
+
+reproduce: packages
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@tools/demo/run tools/demo/reproduce.conf out/reproduce
+
 test: packages
 	@$(MAKE) --no-print-directory -j$(JOBS) unit
 

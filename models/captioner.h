@@ -33,9 +33,7 @@ nn_tensor *captioner_loss(nn_scope s, const captioner_config *c, nn_tensor *pixe
 nn_tensor *captioner_text_loss(nn_scope s, const captioner_config *c, nn_tensor *image,
                                nn_tensor *ids, nn_tensor *key_mask, nn_tensor *labels);
 
-/* -- decoding
- * ---------------------------------------------------------------------------------------------------
- */
+/* -- decoding ---------------------------------------------------------------------------------- */
 
 /* Plans and caches for up to `images` pictures with `beams` beams and captions of up to `room` ids.
  * The store must be sealed and outlive the session, and so must the device. Owner: the caller. */

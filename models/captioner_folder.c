@@ -27,7 +27,7 @@ static nn_status set_style(captioner_styles *s, const char *column, int64_t n, c
         return nn_fail(
             NN_ARGUMENT, "'%.*s=%.*s': a column has 1 to %d characters, its prefix at most %d",
             (int)n, column, (int)n_prefix, prefix, CAPTIONER_COLUMN - 1, CAPTIONER_PREFIX - 1);
-    while (at < s->n && (strncmp(s->column[at], column, (size_t)n) || s->column[at][n])) at++;
+    while (at < s->n && (strncmp(s->column[at], column, (size_t)n) != 0 || s->column[at][n])) at++;
     if (at == CAPTIONER_STYLES)
         return nn_fail(NN_ARGUMENT, "more than %d caption columns with a prefix", CAPTIONER_STYLES);
     snprintf(s->column[at], CAPTIONER_COLUMN, "%.*s", (int)n, column);

@@ -77,21 +77,31 @@ int64_t sd_codec_latent_elems(const sd_codec *k)
     return nn_view_elems(&k->latent_in->view) / k->batch;
 }
 
-/* Run n <= batch items: in and out are [n, ...]. */
-static nn_status run(sd_codec *k, nn_plan *plan, nn_tensor *in, const nn_tensor *out, int64_t n,
-                     const float *src, float *dst)
+/* Run n <= batch items; the rest of the batch repeats the last one. */
+static nn_status run_batch(sd_codec *k, nn_plan *plan, nn_tensor *in, const nn_tensor *out,
+                           int64_t n, const char *src, char *dst)
 {
     size_t in_bytes = (size_t)(nn_view_bytes(&in->view) / k->batch);
     size_t out_bytes = (size_t)(nn_view_bytes(&out->view) / k->batch);
-    NN_ASSERT(n >= 1 && n <= k->batch);
     for (int64_t i = 0; i < k->batch; i++)
-        memcpy((char *)k->staging + (size_t)i * in_bytes,
-               (const char *)src + (size_t)nn_min(i, n - 1) * in_bytes, in_bytes);
+        memcpy((char *)k->staging + (size_t)i * in_bytes, src + (size_t)nn_min(i, n - 1) * in_bytes,
+               in_bytes);
     NN_TRY(nn_plan_write(plan, in, k->staging));
     NN_TRY(nn_plan_run(plan, 0));
     if (n == k->batch) return nn_plan_read(plan, out, dst);
     NN_TRY(nn_plan_read(plan, out, k->staging));
     memcpy(dst, k->staging, (size_t)n * out_bytes);
+    return NN_OK;
+}
+
+static nn_status run(sd_codec *k, nn_plan *plan, nn_tensor *in, const nn_tensor *out, int64_t n,
+                     const float *src, float *dst)
+{
+    int64_t in_elems = nn_view_elems(&in->view) / k->batch;
+    int64_t out_elems = nn_view_elems(&out->view) / k->batch;
+    for (int64_t i = 0; i < n; i += k->batch)
+        NN_TRY(run_batch(k, plan, in, out, nn_min(k->batch, n - i),
+                         (const char *)(src + i * in_elems), (char *)(dst + i * out_elems)));
     return NN_OK;
 }
 

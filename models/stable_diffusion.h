@@ -63,7 +63,7 @@ void sd_codec_destroy(sd_codec *codec);
 /* Elements of one latent. */
 int64_t sd_codec_latent_elems(const sd_codec *codec);
 
-/* Means and log-variances of n <= batch images: moments [n, h, w, 2L]. */
+/* Means and log-variances of n images, a batch at a time: moments [n, h, w, 2L]. */
 nn_status sd_codec_encode(sd_codec *codec, int64_t n, const float *images,
                           float *moments) NN_CHECKED;
 

@@ -100,19 +100,16 @@ static nn_status open_batch(batch *b, const sd_model *m, nn_device *device, int6
 }
 
 nn_status latents_of_shards(const sd_model *m, nn_device *device, const nn_shards *shards,
-                            int64_t pixels, const char *dir, nn_shard_report *report,
+                            int64_t pixels, const char *path, nn_shard_report *report,
                             nn_cache **out)
 {
     batch b = { 0 };
-    char *path = nn_format("%s/latents.cache", dir);
-    NN_NEED(path);
     nn_status status = open_batch(&b, m, device, pixels, path);
     int64_t had = b.cache ? nn_cache_count(b.cache) : 0;
     if (status == NN_OK) status = encode_all(&b, shards, report);
     if (status == NN_OK && nn_cache_count(b.cache) > had) status = nn_cache_save(b.cache, path);
     sd_codec_destroy(b.codec);
     nn_free(b.images);
-    nn_free(path);
     if (status != NN_OK) {
         nn_cache_close(b.cache);
         return status;

@@ -143,7 +143,7 @@ static nn_status open_tuned(job *j)
     NN_TRY(captioner_folder_open(model_dir, j->device, &a->model));
     if (strlen(columns) >= sizeof(j->names))
         return nn_fail(NN_ARGUMENT, "--columns: longer than %zu characters", sizeof(j->names) - 1);
-    strcpy(j->names, columns);
+    snprintf(j->names, sizeof(j->names), "%s", columns);
     for (char *name = strtok_r(j->names, ",", &save); name; name = strtok_r(NULL, ",", &save))
         NN_TRY(add_column(a, model_dir, name, name, prefix));
     if (!a->n) return nn_fail(NN_ARGUMENT, "--columns names none");

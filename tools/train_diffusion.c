@@ -19,7 +19,7 @@
 #include "tools/trainer.h"
 
 static trainer_settings set = { TRAINER_DEFAULTS, .steps = 250000, .lr = 1e-5 };
-static const char *model_dir, *data_spec, *columns = "short=0.5,long=0.5";
+static const char *model_dir, *data_spec, *latent_cache, *columns = "short=0.5,long=0.5";
 static double prompt_dropout = 0.1, snr_gamma;
 static bool from_scratch, recompute;
 static int64_t resolution, snapshot_steps;
@@ -64,6 +64,10 @@ static const nn_option options[] = {
       .low = 0,
       .high = 4096,
       .help = "pictures are resized and cropped to this side; 0 = what the UNet was made for" },
+    { .name = "latent-cache",
+      .text = &latent_cache,
+      .value = "FILE",
+      .help = "latents of the pictures, kept between runs; else OUTPUT/latents.cache" },
     { .name = "gradient-checkpointing",
       .flag = &recompute,
       .help = "compute activations again instead of keeping them" },
@@ -236,6 +240,16 @@ static nn_status reserve(job *j)
     return sd_tokenize(&j->model, "", j->empty, &truncated);
 }
 
+static nn_status open_latents(job *j, int64_t pixels)
+{
+    char *path = latent_cache ? nn_strdup(latent_cache) : nn_format("%s/latents.cache", set.output);
+    NN_NEED(path);
+    nn_status status =
+        latents_of_shards(&j->model, j->device, j->shards, pixels, path, &j->report, &j->latents);
+    nn_free(path);
+    return status;
+}
+
 static nn_status open_data(job *j)
 {
     int64_t stride = vae_stride(&j->model.vae);
@@ -247,8 +261,7 @@ static nn_status open_data(job *j)
     NN_TRY(nn_shards_open(data_spec, NULL, &j->report, &j->shards));
     if (nn_shards_count(j->shards) < 1)
         return nn_fail(NN_NOT_FOUND, "%s: no sample that can be read", data_spec);
-    NN_TRY(latents_of_shards(&j->model, j->device, j->shards, pixels, set.output, &j->report,
-                             &j->latents));
+    NN_TRY(open_latents(j, pixels));
     return reserve(j);
 }
 

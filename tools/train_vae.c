@@ -149,7 +149,7 @@ static void add_latents(const vae_config *c, const float *moments, int64_t place
         for (int64_t k = 0; k < l; k++) {
             double mean = moments[p * 2 * l + k];
             out->z += mean;
-            out->z2 += mean * mean + exp(moments[p * 2 * l + l + k]);
+            out->z2 += mean * mean + (double)expf(moments[p * 2 * l + l + k]);
         }
     out->latents += places * l;
 }
@@ -194,16 +194,21 @@ static double deviation(const sums *s)
 
 /* -- results ---------------------------------------------------------------------------------- */
 
+static int append(const char *bytes, size_t n, void *text)
+{
+    return nn_text_add_bytes(text, bytes, (int64_t)n) == NN_OK ? 0 : -1;
+}
+
 static nn_status write_json(const char *name, const json_t *root)
 {
     nn_text text = { 0 };
     char *path = nn_format("%s/%s", set.output, name);
-    char *dump = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    nn_status status = path && dump ? nn_text_add(&text, "%s\n", dump) : NN_MEMORY;
+    size_t how = JSON_INDENT(2) | JSON_REAL_PRECISION(9);
+    bool written = path && json_dump_callback(root, append, &text, how) == 0;
+    nn_status status = written ? nn_text_add(&text, "\n") : NN_MEMORY;
     if (status == NN_OK) status = nn_file_write(path, text.text, text.length);
     nn_text_free(&text);
     nn_free(path);
-    free(dump);
     return status;
 }
 

@@ -171,6 +171,7 @@ static void attend_range(void *ctx, int thread, int64_t begin, int64_t end)
         for (; first < last; first += NN_ATTN_COLUMNS, n++)
             groups[n] =
                 group_begin(&at, first, scores + BLOCK * NN_ATTN_COLUMNS + n * group_floats(depth));
+        NN_ASSERT(n > 0);
         for (int64_t key = 0; key < groups[n - 1].end; key += BLOCK)
             for (int g = 0; g < n; g++) attend_block(&at, &groups[g], key, scores);
         for (int g = 0; g < n; g++) group_finish(j->c, &at, &groups[g]);

@@ -120,7 +120,7 @@ static dnnl_status_t make_attr(bool accumulate, dnnl_primitive_attr_t *out)
 nn_status nn_dnnl_describe(const nn_call *c, const void *op_desc, bool accumulate,
                            const_dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *out)
 {
-    dnnl_primitive_attr_t attr;
+    dnnl_primitive_attr_t attr = NULL;
     *out = NULL;
     NN_TRY(nn_dnnl_check(make_attr(accumulate, &attr), "making attributes"));
     dnnl_status_t status = dnnl_primitive_desc_create(out, op_desc, attr, engine_of(c), hint);
@@ -172,8 +172,8 @@ nn_status nn_dnnl_append(nn_call *c, const_dnnl_primitive_desc_t pd, int n, cons
 static nn_status append_reorder(nn_call *c, const nn_dnnl_arg *from, const nn_dnnl_arg *to,
                                 bool packs, bool accumulate)
 {
-    dnnl_primitive_attr_t attr;
-    dnnl_primitive_desc_t pd;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_primitive_desc_t pd = NULL;
     nn_dnnl_arg args[] = { *from, *to };
     args[0].arg = DNNL_ARG_FROM;
     args[1].arg = DNNL_ARG_TO;
