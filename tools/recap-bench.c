@@ -32,6 +32,7 @@ static const nn_option options[] = {
       .text = &set.config_dir,
       .value = "DIR",
       .help = "where the networks of the demo_ cases are configured" },
+    { .name = "compact", .flag = &set.compact, .help = "plans that save memory at some speed" },
     { .name = "profile", .flag = &set.profile, .help = "table of the kernels of the last run" },
     { .name = "json", .flag = &as_json, .help = "one JSON object a line" },
     { .name = "list", .flag = &list, .help = "name the cases and stop" },
