@@ -266,7 +266,7 @@ static nn_status prepare(nn_call *c, const direction *d, dnnl_alg_kind_t alg)
 
 /* Measured on AVX-512: twice to three times as fast as direct from 32 channels on, images of any
  * size. What it costs is the transform of the weights, four times their size. A training plan makes
- * it in every run, which 256 places repay. A frozen plan keeps it: time saved per byte kept grows
+ * it in every run, which 512 places repay. A frozen plan keeps it: time saved per byte kept grows
  * with the places, so it is kept for 1024 of them, or where the weights are small; a compact plan
  * keeps only the latter. The transform wants weights as published. */
 static bool wins(const nn_call *c, const conv *v)
@@ -275,7 +275,7 @@ static bool wins(const nn_call *c, const conv *v)
     const dnnl_dim_t *w = v->w.dims, *y = v->y.dims;
     dnnl_dim_t places = y[0] * y[2] * y[3], weights = w[0] * w[1];
     bool repaid =
-        c->frozen ? weights <= 512 * 512 || (places >= 1024 && !c->compact) : places >= 256;
+        c->frozen ? weights <= 512 * 512 || (places >= 1024 && !c->compact) : places >= 512;
     return w[2] == 3 && w[3] == 3 && p->stride == 1 && y[2] >= 4 && y[3] >= 4 && w[0] >= 32 &&
            w[1] >= 32 && w[0] % 16 == 0 && w[1] % 16 == 0 && v->plain_w && repaid;
 }
