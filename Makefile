@@ -36,6 +36,7 @@ cli_src     := $(if $(filter 1,$(CPU)),$(filter-out $(wildcard tools/recap-*.c),
 tools_src   := $(wildcard tools/recap-*.c)
 unit_src    := $(wildcard tests/unit/*.c tests/model/*.c tests/torture/*.c)
 optest_src  := $(wildcard tests/ops/*.c)
+tool_tests  := $(if $(filter 1,$(CPU)),$(wildcard tests/tools/test_*))
 
 # Kernels of the cpu backend are compiled once per instruction set; the best one is chosen at run time.
 isa_src     := $(if $(filter 1,$(CPU)),$(wildcard kernels/cpu/*.c))
@@ -130,7 +131,7 @@ test: packages
 	@$(MAKE) --no-print-directory -j$(JOBS) unit
 
 unit: tests all
-	@tests/run -j 2 $(op_test) $(unit_tests)
+	@BIN=$(BIN) tests/run -j 2 $(op_test) $(unit_tests) $(tool_tests)
 
 test-slow: packages
 	@$(MAKE) --no-print-directory -j$(JOBS) unit

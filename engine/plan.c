@@ -32,6 +32,7 @@ static void describe_call(const nn_plan *plan, const nn_node *n, nn_call *c)
     c->pool = plan->device->pool;
     c->stream = plan->device->stream;
     c->frozen = plan->options.frozen;
+    c->compact = plan->options.compact;
 }
 
 static nn_status choose(nn_plan *plan, nn_step *s)

@@ -15,6 +15,8 @@ typedef struct nn_plan nn_plan;
 
 typedef struct nn_plan_options {
     bool frozen;  /* inference: weights change rarely, kernels may keep packed copies */
+    bool compact; /* frozen plans: packed copies that are much larger than the weights only where
+                     the weights are small; slower, see docs/PERFORMANCE.md */
     bool profile; /* time every node */
     bool hostile; /* tests: fill every activation with NaN before the run and check guard bands
                      after it */

@@ -39,6 +39,7 @@ typedef struct nn_call {
     void *workspace;    /* reserved by the plan, shared by all nodes, 64-byte aligned */
     size_t workspace_bytes;
     bool frozen;         /* weights change only when `repack` says so: they may be kept packed */
+    bool compact;        /* memory counts more than time: nothing much larger than the weights */
     bool repack;         /* first run, or the weights changed since the last */
     void *packed;        /* memory of this node for packed weights, kept between runs */
     size_t packed_bytes; /* what prepare asked for */

@@ -265,17 +265,19 @@ static nn_status prepare(nn_call *c, const direction *d, dnnl_alg_kind_t alg)
 }
 
 /* Measured on AVX-512: twice to three times as fast as direct from 32 channels on, images of any
- * size. What it costs is the transform of the weights, four times their size: in every run of a
- * training plan, which 256 places repay, and as packed memory of a frozen one, which small images
- * are worth only if the weights are small too. The transform wants weights as published. */
+ * size. What it costs is the transform of the weights, four times their size. A training plan makes
+ * it in every run, which 512 places repay. A frozen plan keeps it: time saved per byte kept grows
+ * with the places, so it is kept for 1024 of them, or where the weights are small; a compact plan
+ * keeps only the latter. The transform wants weights as published. */
 static bool wins(const nn_call *c, const conv *v)
 {
     const nn_conv2d_params *p = c->params;
     const dnnl_dim_t *w = v->w.dims, *y = v->y.dims;
-    bool many_places = y[0] * y[2] * y[3] >= 256, few_weights = w[0] * w[1] <= 512 * 512;
+    dnnl_dim_t places = y[0] * y[2] * y[3], weights = w[0] * w[1];
+    bool repaid =
+        c->frozen ? weights <= 512 * 512 || (places >= 1024 && !c->compact) : places >= 512;
     return w[2] == 3 && w[3] == 3 && p->stride == 1 && y[2] >= 4 && y[3] >= 4 && w[0] >= 32 &&
-           w[1] >= 32 && w[0] % 16 == 0 && w[1] % 16 == 0 && v->plain_w &&
-           (many_places || (c->frozen && few_weights));
+           w[1] >= 32 && w[0] % 16 == 0 && w[1] % 16 == 0 && v->plain_w && repaid;
 }
 
 static bool winograd(const nn_call *c, const direction *d)

@@ -1,0 +1,342 @@
+/* Whole training steps of the demo's networks: the trainers' loop with their loss, their optimizer
+ * and their preparation of a batch, on random samples that are in memory already, as they are from
+ * the second epoch on. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/base/alloc.h"
+#include "engine/base/clock.h"
+#include "engine/base/rng.h"
+#include "models/captioner_folder.h"
+#include "models/stable_diffusion.h"
+#include "tools/bench.h"
+#include "tools/trainer.h"
+
+enum { CAPTION_IDS = 40, IDS = 1000, DUE_STEP = 10 };
+
+typedef struct job {
+    const bench_case *what;
+    bench_result *out;
+    bench_clock clock;
+    nn_params *params;
+    int64_t batch;
+    uint8_t *bytes; /* pictures [batch, pixels] of the captioner */
+    float *numbers; /* diffusion: moments, x0, noise, x, answer [batch, elems]; captioner: pixels */
+    float *t_now, *weight_now;
+    int32_t *ids_now, *labels_now, *seen_now;
+    nn_tensor *image, *answer, *t, *weight, *ids, *labels, *seen; /* inputs of the graph */
+    captioner_config captioner;
+    unet_config unet;
+    clip_text_config text;
+    vae_config codec;
+    nn_noise_schedule noise;
+    int64_t elems, places; /* of a latent */
+    double start;          /* CPU time at the first step's begin */
+} job;
+
+static nn_status open_config(const char *dir, const char *name, nn_json *json)
+{
+    char *path = nn_format("%s/%s", dir, name);
+    NN_NEED(path);
+    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, json);
+    nn_free(path);
+    return status;
+}
+
+/* -- the loop */
+
+static nn_status after(void *ctx, trainer *t, int64_t step)
+{
+    job *j = ctx;
+    (void)t;
+    if (step > 1) {
+        bench_clock_lap(&j->clock);
+        return NN_OK;
+    }
+    j->out->first_seconds = nn_clock_cpu_seconds() - j->start;
+    bench_clock_start(&j->clock);
+    return NN_OK;
+}
+
+static void begin(job *j, const nn_plan *plan, int64_t step)
+{
+    if (step) return;
+    j->start = nn_clock_cpu_seconds();
+    bench_count_plan(plan, j->out);
+    snprintf(j->out->shape, sizeof(j->out->shape), "%s -> loss", nn_view_text(&j->image->view).s);
+}
+
+/* Values, gradients, two moments, and the moving average where there is one. */
+static void count_params(const job *j, const trainer_settings *s)
+{
+    j->out->parameter_bytes =
+        j->params->n_elems * (int64_t)sizeof(float) * (s->ema_decay > 0 ? 5 : 4);
+}
+
+static nn_status make_params(job *j, nn_device *device,
+                             nn_tensor *(*build)(void *ctx, nn_graph *g, nn_params *params))
+{
+    nn_graph *g;
+    NN_TRY(nn_params_create(&j->params));
+    NN_TRY(nn_graph_create(&g));
+    (void)build(j, g, j->params);
+    nn_status status = nn_graph_status(g);
+    nn_graph_destroy(g);
+    NN_TRY(status);
+    NN_TRY(nn_params_alloc(j->params, device, true));
+    return nn_params_init(j->params, 1);
+}
+
+/* The trainer wants a directory, and writes nothing into it in a run that is not interrupted. */
+static nn_status train(job *j, const bench_settings *set, trainer *t)
+{
+    char dir[] = "/tmp/recap-bench-XXXXXX";
+    int64_t runs = j->what->dim[1] ? j->what->dim[1] - 1 : set->runs;
+    if (!mkdtemp(dir)) return nn_fail(NN_IO, "%s: no such directory can be made", dir);
+    t->set.output = dir;
+    t->set.batch = j->batch;
+    t->set.steps = runs + 1;
+    t->set.checkpoint_every = t->set.steps;
+    t->set.profile = false;
+    t->config = j->what->name;
+    t->what = j->what->name;
+    t->params = j->params;
+    t->ctx = j;
+    t->after = after;
+    count_params(j, &t->set);
+    nn_status status = trainer_run(t);
+    rmdir(dir);
+    NN_TRY(status);
+    bench_clock_result(&j->clock, j->out);
+    return NN_OK;
+}
+
+static void random_ids(const char *name, int64_t n, int32_t *ids)
+{
+    nn_rng rng = nn_rng_make(1, name, 0);
+    for (int64_t i = 0; i < n; i++) ids[i] = (int32_t)nn_rng_below(&rng, IDS);
+}
+
+/* -- diffusion */
+
+static nn_tensor *build_diffusion(void *ctx, nn_graph *g, nn_params *params)
+{
+    job *j = ctx;
+    int64_t n = j->batch, side = j->unet.sample_size, c = j->unet.in_channels;
+    j->image = nn_input(g, "latent", NN_F32, NN_DIMS(n, side, side, c));
+    j->answer = nn_input(g, "target", NN_F32, NN_DIMS(n, side, side, c));
+    j->t = nn_input(g, "t", NN_F32, NN_DIMS(n));
+    j->ids = nn_input(g, "ids", NN_I32, NN_DIMS(n, j->text.max_positions));
+    j->weight = nn_input(g, "weight", NN_F32, NN_DIMS(n));
+    nn_tensor *context = clip_text(nn_root(g, params, "text"), &j->text, j->ids, false);
+    nn_tensor *predicted =
+        unet(nn_root(g, params, "unet"), &j->unet, j->image, j->t, context, false);
+    return nn_mse(g, predicted, j->answer, j->weight);
+}
+
+/* The noise, the timestep and the latent of one place in the batch. */
+static void prepare_latent(job *j, int64_t i, int64_t step)
+{
+    const nn_noise_schedule *s = &j->noise;
+    int64_t n = j->elems, all = j->batch * n;
+    const float *moments = j->numbers + 2 * i * n;
+    float *x0 = j->numbers + 2 * all + i * n, *noise = x0 + all, *x = noise + all, *y = x + all;
+    nn_rng rng = nn_rng_make(1, "latent", nn_mix((uint64_t)i, (uint64_t)step));
+    nn_rng_normal_fill(&rng, noise, n);
+    sd_latent(&j->codec, j->places, moments, noise, x0);
+    rng = nn_rng_make(1, "noise", nn_mix((uint64_t)i, (uint64_t)step));
+    nn_rng_normal_fill(&rng, noise, n);
+    int t = nn_noise_schedule_draw(s, 1, (uint64_t)i, (uint64_t)step);
+    nn_noise_schedule_add(s, t, n, x0, noise, x);
+    nn_noise_schedule_target(s, t, n, x0, noise, y);
+    j->t_now[i] = (float)t;
+    j->weight_now[i] = (float)nn_noise_schedule_weight(s, t, 5);
+}
+
+static nn_status feed_diffusion(void *ctx, nn_plan *plan, int64_t step, int64_t pass)
+{
+    job *j = ctx;
+    (void)pass;
+    begin(j, plan, step);
+    for (int64_t i = 0; i < j->batch; i++) prepare_latent(j, i, step);
+    int64_t all = j->batch * j->elems;
+    NN_TRY(nn_plan_write(plan, j->image, j->numbers + 4 * all));
+    NN_TRY(nn_plan_write(plan, j->answer, j->numbers + 5 * all));
+    NN_TRY(nn_plan_write(plan, j->t, j->t_now));
+    NN_TRY(nn_plan_write(plan, j->weight, j->weight_now));
+    return nn_plan_write(plan, j->ids, j->ids_now);
+}
+
+static nn_status open_diffusion(job *j, const char *dir)
+{
+    nn_json json;
+    nn_noise_config noise;
+    NN_TRY(open_config(dir, "diffusion/unet/config.json", &json));
+    nn_status status = unet_config_parse(&json, &j->unet);
+    nn_json_close(&json);
+    NN_TRY(status);
+    NN_TRY(open_config(dir, "diffusion/text_encoder/config.json", &json));
+    status = clip_text_config_parse(&json, &j->text);
+    nn_json_close(&json);
+    NN_TRY(status);
+    NN_TRY(open_config(dir, "diffusion/scheduler/scheduler_config.json", &json));
+    status = nn_noise_config_parse(&json, &noise);
+    nn_json_close(&json);
+    NN_TRY(status);
+    NN_TRY(nn_noise_schedule_init(&j->noise, &noise));
+    NN_TRY(open_config(dir, "vae/config.json", &json));
+    status = vae_config_parse(&json, &j->codec);
+    nn_json_close(&json);
+    return status;
+}
+
+static nn_status reserve_diffusion(job *j)
+{
+    int64_t ids = j->batch * j->text.max_positions;
+    j->places = j->unet.sample_size * j->unet.sample_size;
+    j->elems = j->places * j->unet.in_channels;
+    j->numbers = nn_alloc(6 * j->batch * j->elems + 2 * j->batch, sizeof(float));
+    NN_NEED(j->numbers);
+    j->t_now = j->numbers + 6 * j->batch * j->elems;
+    j->weight_now = j->t_now + j->batch;
+    j->ids_now = nn_alloc(ids, sizeof(int32_t));
+    NN_NEED(j->ids_now);
+    nn_rng rng = nn_rng_make(1, "moments", 0);
+    nn_rng_normal_fill(&rng, j->numbers, 2 * j->batch * j->elems);
+    random_ids("ids", ids, j->ids_now);
+    return NN_OK;
+}
+
+static nn_status time_diffusion(job *j, const bench_settings *set, nn_device *device)
+{
+    trainer t = { .set = { TRAINER_DEFAULTS, .lr = 2e-3, .ema_decay = 0.99 },
+                  .device = device,
+                  .build = build_diffusion,
+                  .feed = feed_diffusion };
+    NN_TRY(open_diffusion(j, set->config_dir));
+    NN_TRY(reserve_diffusion(j));
+    NN_TRY(make_params(j, device, build_diffusion));
+    return train(j, set, &t);
+}
+
+/* -- captioner */
+
+static nn_tensor *build_captioner(void *ctx, nn_graph *g, nn_params *params)
+{
+    job *j = ctx;
+    int64_t n = j->batch, size = j->captioner.vision.image_size;
+    j->image = nn_input(g, "pixels", NN_F32, NN_DIMS(n, size, size, 3));
+    j->ids = nn_input(g, "ids", NN_I32, NN_DIMS(n, CAPTION_IDS));
+    j->labels = nn_input(g, "labels", NN_I32, NN_DIMS(n, CAPTION_IDS));
+    j->seen = nn_input(g, "seen", NN_I32, NN_DIMS(n, CAPTION_IDS));
+    return captioner_loss(nn_root(g, params, ""), &j->captioner, j->image, j->ids, j->seen,
+                          j->labels);
+}
+
+static nn_status feed_captioner(void *ctx, nn_plan *plan, int64_t step, int64_t pass)
+{
+    job *j = ctx;
+    int size = (int)j->captioner.vision.image_size, pixels = 3 * size * size;
+    (void)pass;
+    begin(j, plan, step);
+    for (int64_t i = 0; i < j->batch; i++) {
+        const nn_image square = { .width = size, .height = size, .rgb = j->bytes + i * pixels };
+        captioner_pixels(&square, j->numbers + i * pixels);
+    }
+    NN_TRY(nn_plan_write(plan, j->image, j->numbers));
+    NN_TRY(nn_plan_write(plan, j->ids, j->ids_now));
+    NN_TRY(nn_plan_write(plan, j->labels, j->labels_now));
+    return nn_plan_write(plan, j->seen, j->seen_now);
+}
+
+static nn_status reserve_captioner(job *j)
+{
+    int64_t size = j->captioner.vision.image_size, n = j->batch * CAPTION_IDS;
+    int64_t pixels = j->batch * 3 * size * size;
+    j->bytes = nn_alloc(pixels, 1);
+    NN_NEED(j->bytes);
+    j->numbers = nn_alloc(pixels, sizeof(float));
+    NN_NEED(j->numbers);
+    j->ids_now = nn_alloc(3 * n, sizeof(int32_t));
+    NN_NEED(j->ids_now);
+    j->labels_now = j->ids_now + n;
+    j->seen_now = j->labels_now + n;
+    nn_rng rng = nn_rng_make(1, "pixels", 0);
+    for (int64_t i = 0; i < pixels; i++) j->bytes[i] = (uint8_t)nn_rng_below(&rng, 256);
+    random_ids("ids", n, j->ids_now);
+    memcpy(j->labels_now, j->ids_now, (size_t)n * sizeof(int32_t));
+    for (int64_t i = 0; i < n; i++) j->seen_now[i] = 1;
+    return NN_OK;
+}
+
+static nn_status time_captioner(job *j, const bench_settings *set, nn_device *device)
+{
+    nn_json json;
+    trainer t = { .set = { TRAINER_DEFAULTS, .lr = 4e-5 },
+                  .device = device,
+                  .build = build_captioner,
+                  .feed = feed_captioner };
+    NN_TRY(open_config(set->config_dir, "captioner/config.json", &json));
+    nn_status status = captioner_config_parse(&json, &j->captioner);
+    nn_json_close(&json);
+    NN_TRY(status);
+    j->captioner.text.dropout = 0.1;
+    NN_TRY(reserve_captioner(j));
+    NN_TRY(make_params(j, device, build_captioner));
+    return train(j, set, &t);
+}
+
+/* -- the cases; dim: batch, steps (0 = as many as runs are asked for) */
+
+typedef nn_status time_steps(job *j, const bench_settings *set, nn_device *device);
+
+static nn_status time_job(const bench_case *c, const bench_settings *set, nn_device *device,
+                          time_steps *run, bench_result *out)
+{
+    job *j = nn_alloc(1, sizeof(*j));
+    NN_NEED(j);
+    j->what = c;
+    j->out = out;
+    j->batch = c->dim[0];
+    nn_status status = run(j, set, device);
+    nn_params_destroy(j->params);
+    nn_noise_schedule_deinit(&j->noise);
+    nn_free(j->bytes);
+    nn_free(j->numbers);
+    nn_free(j->ids_now);
+    nn_free(j);
+    return status;
+}
+
+static nn_status run_diffusion(const bench_case *c, const bench_settings *set, nn_device *device,
+                               bench_result *out)
+{
+    return time_job(c, set, device, time_diffusion, out);
+}
+
+static nn_status run_captioner(const bench_case *c, const bench_settings *set, nn_device *device,
+                               bench_result *out)
+{
+    return time_job(c, set, device, time_captioner, out);
+}
+
+/* Step 2 and the last one, step 10, ask for memory equally often. */
+static nn_status run_steps(const bench_case *c, const bench_settings *set, nn_device *device,
+                           bench_result *out)
+{
+    NN_TRY(time_job(c, set, device, time_diffusion, out));
+    if (out->early_allocations != out->late_allocations)
+        return nn_fail(NN_NUMERIC, "%lld allocations in step 2, %lld in step %d",
+                       (long long)out->early_allocations, (long long)out->late_allocations,
+                       DUE_STEP);
+    return NN_OK;
+}
+
+const bench_case bench_trainings[] = {
+    { .name = "demo_unet_train", .dim = { 64 }, .training = true, .run = run_diffusion },
+    { .name = "demo_captioner_train", .dim = { 64 }, .training = true, .run = run_captioner },
+    { .name = "steps", .dim = { 2, DUE_STEP }, .training = true, .run = run_steps },
+    { 0 },
+};
