@@ -13,7 +13,8 @@ clip_text_config clip_text_config_sd14(void)
                                .n_layers = 12,
                                .heads = 12,
                                .act = NN_ACT_QUICK_GELU,
-                               .eps = 1e-5 };
+                               .eps = 1e-5,
+                               .embedding_init_std = 0.02 };
 }
 
 nn_status clip_text_config_parse(const nn_json *json, clip_text_config *out)
@@ -26,6 +27,7 @@ nn_status clip_text_config_parse(const nn_json *json, clip_text_config *out)
     NN_TRY(nn_json_int(json, "num_hidden_layers", &c.n_layers));
     NN_TRY(nn_json_int(json, "num_attention_heads", &c.heads));
     NN_TRY(nn_json_double(json, "layer_norm_eps", &c.eps));
+    NN_TRY(nn_json_double(json, "embedding_init_std", &c.embedding_init_std));
     NN_TRY(config_activation(json, "hidden_act", &c.act));
     NN_TRY(config_check_heads(json, c.hidden_size, c.heads));
     *out = c;
@@ -53,10 +55,11 @@ static nn_tensor *mlp(nn_scope s, const clip_text_config *c, nn_tensor *x)
 nn_tensor *clip_text(nn_scope s, const clip_text_config *c, nn_tensor *ids, bool recompute)
 {
     nn_scope e = nn_at(s, "embeddings");
-    nn_tensor *x =
-        embedding(nn_at(e, "token_embedding"), ids, c->vocab_size, c->hidden_size); /* [B, T, C] */
-    nn_tensor *positions = nn_param_at(nn_at(e, "position_embedding"), "weight", NN_NORMAL(0.02f),
-                                       2, (int64_t[]){ c->max_positions, c->hidden_size });
+    nn_tensor *x = embedding(nn_at(e, "token_embedding"), ids, c->vocab_size, c->hidden_size,
+                             c->embedding_init_std); /* [B, T, C] */
+    nn_tensor *positions = nn_param_at(nn_at(e, "position_embedding"), "weight",
+                                       NN_NORMAL((float)c->embedding_init_std), 2,
+                                       (int64_t[]){ c->max_positions, c->hidden_size });
     x = nn_add(s.g, x, nn_slice(s.g, positions, 0, 0, ids->view.dim[1]));
     for (int i = 0; i < c->n_layers; i++) {
         nn_scope l = nn_at(s, "encoder.layers.%d", i);

@@ -10,6 +10,7 @@ typedef struct clip_text_config {
     int n_layers, heads;
     nn_act act;
     double eps;
+    double embedding_init_std; /* of tokens and positions drawn anew; not in published files */
 } clip_text_config;
 
 /* The published config.json; keys that are absent have the values of CLIP ViT-L/14's text tower. */

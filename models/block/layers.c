@@ -63,10 +63,11 @@ nn_tensor *groupnorm_silu(nn_scope s, nn_tensor *x, int groups, double eps)
     return group(s, x, groups, eps, true);
 }
 
-nn_tensor *embedding(nn_scope s, nn_tensor *ids, int64_t rows, int64_t width)
+nn_tensor *embedding(nn_scope s, nn_tensor *ids, int64_t rows, int64_t width, double std)
 {
     nn_enter(s);
-    nn_tensor *table = nn_param_at(s, "weight", NN_NORMAL(0.02f), 2, (int64_t[]){ rows, width });
+    nn_tensor *table =
+        nn_param_at(s, "weight", NN_NORMAL((float)std), 2, (int64_t[]){ rows, width });
     return nn_embedding(s.g, ids, table);
 }
 

@@ -27,8 +27,9 @@ nn_tensor *layernorm(nn_scope s, nn_tensor *x, double eps);
 nn_tensor *groupnorm(nn_scope s, nn_tensor *x, int groups, double eps);
 nn_tensor *groupnorm_silu(nn_scope s, nn_tensor *x, int groups, double eps);
 
-/* ids (i32) -> [..., width]. Parameter s.weight [rows, width]. */
-nn_tensor *embedding(nn_scope s, nn_tensor *ids, int64_t rows, int64_t width);
+/* ids (i32) -> [..., width]. Parameter s.weight [rows, width], drawn with the standard deviation
+ * std. */
+nn_tensor *embedding(nn_scope s, nn_tensor *ids, int64_t rows, int64_t width, double std);
 
 /* [B, T, C] seen as [B, T, heads, C / heads], and back. Views where x is packed along C. */
 nn_tensor *split_heads(nn_graph *g, nn_tensor *x, int heads);
