@@ -19,7 +19,7 @@ WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototyp
 OPT     := $(if $(filter 1,$(DEBUG)),-O1,-O3) -g -fno-math-errno -ffp-contract=fast
 CFLAGS  := -std=c11 -D_GNU_SOURCE -pthread $(WARN) $(OPT) -I. $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
 LDFLAGS := -pthread $(if $(SAN),-fsanitize=$(SAN))
-PKGS    := libarchive jansson libpcre2-8 libutf8proc libpng libjpeg libwebp freetype2
+PKGS    := libarchive jansson libutf8proc libpng libjpeg libwebp freetype2
 LDLIBS  := -lm
 ifeq ($(CPU),1)
 CFLAGS  += -DNN_CPU -DNN_OPENMP $(shell pkg-config --cflags freetype2 2>/dev/null)
