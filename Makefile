@@ -72,7 +72,7 @@ help:
 ## make format      rewrite the sources as .clang-format says
 ## make clean       remove build/ and bin/
 ## options          CC=clang  DEBUG=1  SAN=address,undefined  V=1 (show the commands)
-##                  CPU=0 (engine, networks and reference kernels from a C compiler alone)
+##                  CPU=0 (engine and reference kernels from a C compiler alone)
 
 packages:
 	@tools/dev/packages
