@@ -8,7 +8,8 @@ endif
 DEBUG   ?= 0
 SAN     ?=
 CPU     ?= 1
-BUILD   ?= build/$(notdir $(CC))$(if $(filter 1,$(DEBUG)),-debug)$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(filter 0,$(CPU)),-nocpu)
+CUDA    ?= 0
+BUILD   ?= build/$(notdir $(CC))$(if $(filter 1,$(DEBUG)),-debug)$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(filter 0,$(CPU)),-nocpu)$(if $(filter 0,$(CUDA)),,-$(cuda_name))
 BIN     ?= $(if $(filter build/gcc,$(BUILD)),bin,$(BUILD)/bin)
 comma   := ,
 JOBS    ?= $(shell nproc)
@@ -25,6 +26,35 @@ ifeq ($(CPU),1)
 CFLAGS  += -DNN_CPU -DNN_OPENMP $(shell pkg-config --cflags freetype2 2>/dev/null)
 LDLIBS  := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lwebpdemux -ldnnl -l:libgomp.so.1 -lm
 endif
+
+# CUDA: 0 = none, 1 = nvcc, sim = the simulator of tests/cusim, ptx = nvcc for the PTX interpreter
+# whose folder is PTXRUN.
+cuda_name   := $(if $(filter 1,$(CUDA)),cuda,$(CUDA))
+CUDA_HOME   ?= /usr/local/cuda
+NVCC        ?= $(CUDA_HOME)/bin/nvcc
+CUDA_ARCHS  ?= 80 90a
+CUDAFLAGS   := -std=c++20 -I. $(if $(filter 1,$(DEBUG)),-O1,-O3) -DNN_CUDA $(if $(filter 1,$(CPU)),-DNN_CPU)
+nvcc_arch   := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_80,code=compute_80
+cuda_src    := $(if $(filter 0,$(CUDA)),,$(wildcard kernels/cuda/*.cu))
+ifneq ($(CUDA),0)
+CFLAGS      += -DNN_CUDA
+endif
+ifeq ($(CUDA),1)
+CUDA_CC     := $(NVCC) $(CUDAFLAGS) -lineinfo $(nvcc_arch) -Xcompiler -Wall,-Wextra,-Werror -Werror all-warnings
+CUDA_LIBS   := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcudart -lcublasLt -lstdc++
+endif
+ifeq ($(CUDA),sim)
+CXX         := $(if $(findstring clang,$(CC)),clang++,g++)
+CUDA_CC     := $(CXX) $(CUDAFLAGS) -g -pthread -fno-strict-aliasing -Wall -Wextra -Werror -Wno-unknown-pragmas -DNN_CUSIM \
+               -Itests/cusim/include $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer) -x c++
+cusim_src   := $(wildcard tests/cusim/cusim*.cc)
+CUDA_LIBS   := -lstdc++
+endif
+ifeq ($(CUDA),ptx)
+CUDA_CC     := $(NVCC) $(CUDAFLAGS) -lineinfo --no-compress -gencode arch=compute_80,code=compute_80
+CUDA_LIBS   := -L$(BUILD) -Wl,-rpath,$(abspath $(BUILD)) -lcudart_ptx -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lstdc++
+endif
+LDLIBS      += $(CUDA_LIBS)
 
 # A layer is the .c files of its folders; the order is the order of linking.
 base_src    := $(wildcard engine/base/*.c)
@@ -46,6 +76,7 @@ ISA_portable :=
 ISAS        := avx512 avx2 portable
 
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
+cuda_obj := $(patsubst %.cu,$(BUILD)/%.cu.o,$(cuda_src)) $(patsubst %.cc,$(BUILD)/%.cc.o,$(cusim_src))
 isa_obj := $(foreach i,$(ISAS),$(patsubst kernels/cpu/%.c,$(BUILD)/kernels/cpu/$(i)/%.o,$(isa_src)))
 libs := $(foreach l,cli models engine data kernels base,$(BUILD)/lib$(l).a)
 programs := $(if $(filter 1,$(CPU)),$(patsubst tools/%.c,$(BIN)/%,$(tools_src)))
@@ -82,6 +113,16 @@ $(BUILD)/%.o: %.c
 	$(if $(V),,@echo CC $<)
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
 
+$(BUILD)/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(if $(V),,@echo CUDA $<)
+	$(Q)$(CUDA_CC) -MMD -MF $(@:.o=.d) -c $< -o $@
+
+$(BUILD)/%.cc.o: %.cc
+	@mkdir -p $(@D)
+	$(if $(V),,@echo CXX $<)
+	$(Q)$(CUDA_CC) -MMD -MF $(@:.o=.d) -c $< -o $@
+
 define isa_rule
 $(BUILD)/kernels/cpu/$(1)/%.o: kernels/cpu/%.c
 	@mkdir -p $$(@D)
@@ -98,7 +139,7 @@ $(BUILD)/lib$(1).a: $(2)
 endef
 $(eval $(call lib_rule,base,$(call obj,$(base_src))))
 $(eval $(call lib_rule,data,$(call obj,$(data_src))))
-$(eval $(call lib_rule,kernels,$(call obj,$(kernels_src)) $(isa_obj)))
+$(eval $(call lib_rule,kernels,$(call obj,$(kernels_src)) $(isa_obj) $(cuda_obj)))
 $(eval $(call lib_rule,engine,$(call obj,$(engine_src))))
 $(eval $(call lib_rule,models,$(call obj,$(models_src))))
 $(eval $(call lib_rule,cli,$(call obj,$(cli_src))))
@@ -155,6 +196,14 @@ format:
 
 clean:
 	rm -rf build bin
+
+# The interpreter as a CUDA runtime, with the stand-in of cuBLAS that the simulator uses.
+$(BUILD)/libcudart_ptx.so: $(PTXRUN)/ptxrun.cc $(PTXRUN)/fakecudart.cc
+	@mkdir -p $(@D)
+	$(Q)g++ -std=c++17 -O2 -march=native -ffp-contract=off -fPIC -shared -Wl,-Bsymbolic -I$(CUDA_HOME)/include $^ -o $@
+ifeq ($(CUDA),ptx)
+$(programs) $(unit_tests) $(op_test): $(BUILD)/libcudart_ptx.so
+endif
 
 # What each object was made from.
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -21,13 +21,23 @@ static void mark(const nn_graph *g, bool *lives)
     }
 }
 
+/* A view as kernels are chosen by: its address is not known yet, but its alignment is, since
+ * storage begins at multiples of 64 bytes. */
+static nn_view describe_view(const nn_tensor *t)
+{
+    nn_view v = t->view;
+    uintptr_t start = (uintptr_t)t->root->external % 64;
+    v.data = (void *)(start + (uintptr_t)(t->offset * nn_dtype_bytes(v.dtype)));
+    return v;
+}
+
 static void describe_call(const nn_plan *plan, const nn_node *n, nn_call *c)
 {
     c->n_in = n->n_in;
     c->n_out = n->n_out;
     for (int i = 0; i < n->n_in; i++)
-        if (n->in[i]) c->in[i] = n->in[i]->view;
-    for (int i = 0; i < n->n_out; i++) c->out[i] = n->out[i]->view;
+        if (n->in[i]) c->in[i] = describe_view(n->in[i]);
+    for (int i = 0; i < n->n_out; i++) c->out[i] = describe_view(n->out[i]);
     c->params = n->params;
     c->pool = plan->device->pool;
     c->stream = plan->device->stream;

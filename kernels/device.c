@@ -10,6 +10,9 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/onednn/onednn.h"
 #endif
+#ifdef NN_CUDA
+#include "kernels/cuda/cuda.h"
+#endif
 #include "kernels/null/null.h"
 
 static void *host_alloc(nn_device *d, int64_t bytes)
@@ -58,6 +61,17 @@ static const nn_backend ref_backend = { .name = "ref", .kernels = nn_ref_table, 
     }
 #endif
 
+#ifdef NN_CPU
+#define BUILT_CPU "cpu, "
+#else
+#define BUILT_CPU ""
+#endif
+#ifdef NN_CUDA
+#define BUILT "cuda, " BUILT_CPU
+#else
+#define BUILT BUILT_CPU
+#endif
+
 static nn_status open_backend(nn_device *d, const char *name)
 {
 #ifdef NN_CPU
@@ -71,17 +85,14 @@ static nn_status open_backend(nn_device *d, const char *name)
         d->fallback = &ref_backend;
     }
 #endif
+#ifdef NN_CUDA
+    if (!strcmp(name, "cuda")) d->backend = &nn_cuda_backend;
+#endif
     if (!strcmp(name, "ref")) d->backend = &ref_backend;
     if (!strcmp(name, "null")) d->backend = &nn_null_backend;
     if (!d->backend)
-        return nn_fail(NN_NOT_FOUND, "device '%s' is not in this build; it has %sref and null",
-                       name,
-#ifdef NN_CPU
-                       "cpu, "
-#else
-                       ""
-#endif
-        );
+        return nn_fail(NN_NOT_FOUND,
+                       "device '%s' is not in this build; it has " BUILT "ref and null", name);
     return d->backend->open ? d->backend->open(d) : NN_OK;
 }
 

@@ -86,7 +86,7 @@ void nn_error_clear(void);
     do {                                                                                           \
         if (!(cond)) nn_assert_failed(__FILE__, __LINE__, #cond);                                  \
     } while (0)
-_Noreturn void nn_assert_failed(const char *file, int line, const char *cond);
+__attribute__((noreturn)) void nn_assert_failed(const char *file, int line, const char *cond);
 
 #define NN_COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 

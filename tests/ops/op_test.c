@@ -1,4 +1,4 @@
-/* Runs the op tests: `op_test [op[:row]] [--device cpu|ref] [--grad]`; without arguments,
+/* Runs the op tests: `op_test [op[:row]] [--device cpu|ref|cuda] [--grad]`; without arguments,
  * everything. */
 #include "tests/ops/op_test.h"
 
@@ -321,7 +321,7 @@ static void differentiate(tally *t, nn_op_id op, int row, nn_device *ref)
 }
 
 static void run_op(tally *t, nn_op_id op, int only, const char *which, bool grad_only,
-                   nn_device *ref, nn_device *cpu)
+                   nn_device *ref, nn_device *cpu, nn_device *cuda)
 {
     const op_test *test = tests[op];
     if (test->covered_by) return;
@@ -330,6 +330,8 @@ static void run_op(tally *t, nn_op_id op, int only, const char *which, bool grad
         if (only >= 0 && row != only) continue;
         if (!grad_only && (!which || !strcmp(which, "ref"))) conform(t, op, row, ref, ref);
         if (!grad_only && cpu && (!which || !strcmp(which, "cpu"))) conform(t, op, row, ref, cpu);
+        if (!grad_only && cuda && (!which || !strcmp(which, "cuda")))
+            conform(t, op, row, ref, cuda);
         if (!test->no_grad && !which) differentiate(t, op, row, ref);
     }
 }
@@ -356,13 +358,18 @@ int main(int argc, char **argv)
             only = (int)strtol(colon + 1, NULL, 10);
         }
     }
-    nn_device *ref = NULL, *cpu = NULL;
+    nn_device *ref = NULL, *cpu = NULL, *cuda = NULL;
     tally t = { 0 };
     if (nn_device_open("ref", 1, &ref) != NN_OK) return 1;
     if (nn_device_open("cpu", 2, &cpu) != NN_OK) cpu = NULL;
+    if (nn_device_open("cuda", 1, &cuda) != NN_OK) {
+        if (which && !strcmp(which, "cuda")) printf("%s\n", nn_error_message());
+        cuda = NULL;
+    }
     for (int i = 0; i < NN_OP_COUNT; i++)
         if (!op || !strcmp(name, nn_op_name((nn_op_id)i)))
-            run_op(&t, (nn_op_id)i, only, which, grad_only, ref, cpu);
+            run_op(&t, (nn_op_id)i, only, which, grad_only, ref, cpu, cuda);
+    nn_device_close(cuda);
     nn_device_close(cpu);
     nn_device_close(ref);
     printf("%d passed, %d failed\n", t.passed, t.failed);

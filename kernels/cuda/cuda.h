@@ -1,0 +1,18 @@
+/* The cuda backend, seen from C: a table of kernels and the memory of one GPU. */
+#ifndef KERNELS_CUDA_CUDA_H
+#define KERNELS_CUDA_CUDA_H
+
+#include "kernels/backend.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+extern const nn_backend nn_cuda_backend;
+extern const nn_kernel *const nn_cuda_table[NN_OP_COUNT];
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,169 @@
+/* Memory, copies and errors of one GPU. */
+#include "kernels/cuda/cuda.cuh"
+
+extern "C" {
+#include "engine/base/alloc.h"
+}
+
+enum { LEAST_CAPABILITY = 80, NO_BYTES = 256 /* what an empty allocation takes */ };
+
+nn_status nn_cuda_status(cudaError_t error, const char *what)
+{
+    if (error == cudaSuccess) return NN_OK;
+    return nn_fail(error == cudaErrorMemoryAllocation ? NN_MEMORY : NN_DEVICE, "cuda: %s: %s (%s)",
+                   what, cudaGetErrorString(error), cudaGetErrorName(error));
+}
+
+nn_status nn_cublas_status(cublasStatus_t status, const char *what)
+{
+    if (status == CUBLAS_STATUS_SUCCESS) return NN_OK;
+    return nn_fail(NN_DEVICE, "cuda: %s: cuBLAS status %d", what, (int)status);
+}
+
+nn_status nn_cuda_blas(nn_cuda *g, cublasLtHandle_t *blas)
+{
+    if (!g->blas) NN_TRY(nn_cublas_status(cublasLtCreate(&g->blas), "cublasLtCreate"));
+    *blas = g->blas;
+    return NN_OK;
+}
+
+#define CUDA_TRY(call) NN_TRY(nn_cuda_status((call), #call))
+
+static nn_cuda *gpu(const nn_device *d)
+{
+    return static_cast<nn_cuda *>(d->stream);
+}
+
+static nn_status find_gpu(void)
+{
+    int n = 0;
+    cudaError_t error = cudaGetDeviceCount(&n);
+    if (error == cudaErrorNoDevice || (error == cudaSuccess && n == 0))
+        return nn_fail(NN_DEVICE, "cuda: this machine shows no NVIDIA GPU; use --device cpu");
+    if (error != cudaSuccess)
+        return nn_fail(NN_DEVICE, "cuda: no driver that can run this build (%s); use --device cpu",
+                       cudaGetErrorString(error));
+    return NN_OK;
+}
+
+static nn_status describe(nn_cuda *g)
+{
+    int device = 0, major = 0, minor = 0;
+    CUDA_TRY(cudaGetDevice(&device));
+    CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    CUDA_TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+    CUDA_TRY(cudaDeviceGetAttribute(&g->n_processors, cudaDevAttrMultiProcessorCount, device));
+    CUDA_TRY(
+        cudaDeviceGetAttribute(&g->shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    g->capability = 10 * major + minor;
+    if (g->capability < LEAST_CAPABILITY)
+        return nn_fail(NN_UNSUPPORTED,
+                       "cuda: this GPU has compute capability %d.%d, 8.0 is the "
+                       "least; use --device cpu",
+                       major, minor);
+    return NN_OK;
+}
+
+static nn_status open(nn_device *d)
+{
+    NN_TRY(find_gpu());
+    nn_cuda *g = static_cast<nn_cuda *>(nn_alloc(1, sizeof(*g)));
+    NN_NEED(g);
+    d->stream = g;
+    NN_TRY(describe(g));
+    CUDA_TRY(cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking));
+    CUDA_TRY(cudaMalloc(reinterpret_cast<void **>(&g->fault), sizeof(*g->fault)));
+    CUDA_TRY(cudaMemset(g->fault, 0, sizeof(*g->fault)));
+    return NN_OK;
+}
+
+static void close(nn_device *d)
+{
+    nn_cuda *g = gpu(d);
+    if (!g) return;
+    if (g->blas) cublasLtDestroy(g->blas);
+    if (g->fault) cudaFree(g->fault);
+    if (g->stream) cudaStreamDestroy(g->stream);
+    nn_free(g);
+    d->stream = NULL;
+}
+
+static nn_status allocate(nn_device *d, int64_t bytes, void **block)
+{
+    CUDA_TRY(cudaMalloc(block, (size_t)nn_max(bytes, NO_BYTES)));
+    CUDA_TRY(cudaMemsetAsync(*block, 0, (size_t)nn_max(bytes, NO_BYTES), gpu(d)->stream));
+    return nn_cuda_status(cudaStreamSynchronize(gpu(d)->stream), "clearing new memory");
+}
+
+static void *alloc(nn_device *d, int64_t bytes)
+{
+    void *block = NULL;
+    if (allocate(d, bytes, &block) == NN_OK) return block;
+    if (block) cudaFree(block);
+    return NULL;
+}
+
+static void release(nn_device *d, void *block)
+{
+    (void)d;
+    cudaFree(block);
+}
+
+/* The host's memory may change as soon as a copy returns, so both directions wait. */
+static nn_status copy(nn_device *d, void *dst, const void *src, int64_t bytes, cudaMemcpyKind kind)
+{
+    CUDA_TRY(cudaMemcpyAsync(dst, src, (size_t)bytes, kind, gpu(d)->stream));
+    return nn_cuda_status(cudaStreamSynchronize(gpu(d)->stream), "copy");
+}
+
+static nn_status write(nn_device *d, void *dst, const void *src, int64_t bytes)
+{
+    return copy(d, dst, src, bytes, cudaMemcpyHostToDevice);
+}
+
+static nn_status read(nn_device *d, void *dst, const void *src, int64_t bytes)
+{
+    return copy(d, dst, src, bytes, cudaMemcpyDeviceToHost);
+}
+
+static nn_status zero(nn_device *d, void *dst, int64_t bytes)
+{
+    CUDA_TRY(cudaMemsetAsync(dst, 0, (size_t)bytes, gpu(d)->stream));
+    return nn_cuda_status(cudaStreamSynchronize(gpu(d)->stream), "zero");
+}
+
+static nn_status report(const nn_cuda_fault *f)
+{
+    switch (f->kind) {
+    case NN_FAULT_EMBEDDING_ID:
+        return nn_fail(NN_ARGUMENT, "embedding: id %d is outside the table", f->value);
+    case NN_FAULT_CACHE_ROW:
+        return nn_fail(NN_ARGUMENT, "cache_write: rows at %d do not fit into the cache", f->value);
+    default:
+        return nn_fail(NN_DEVICE, "cuda: unknown fault %d (value %d)", f->kind, f->value);
+    }
+}
+
+static nn_status sync(nn_device *d)
+{
+    nn_cuda *g = gpu(d);
+    nn_cuda_fault f;
+    CUDA_TRY(cudaMemcpyAsync(&f, g->fault, sizeof(f), cudaMemcpyDeviceToHost, g->stream));
+    CUDA_TRY(cudaStreamSynchronize(g->stream));
+    if (f.kind == NN_FAULT_NONE) return NN_OK;
+    NN_TRY(zero(d, g->fault, sizeof(f)));
+    return report(&f);
+}
+
+extern "C" const nn_backend nn_cuda_backend = { .name = "cuda",
+                                                .kernels = nn_cuda_table,
+                                                .host_memory = false,
+                                                .computes = true,
+                                                .open = open,
+                                                .close = close,
+                                                .alloc = alloc,
+                                                .free = release,
+                                                .write = write,
+                                                .read = read,
+                                                .zero = zero,
+                                                .sync = sync };
