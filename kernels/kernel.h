@@ -47,12 +47,11 @@ typedef struct nn_call {
 } nn_call;
 
 typedef struct nn_kernel {
-    const char *name; /* "<op>_<dtype>_<strategy>", never a number */
-    bool (*accepts)(
-        const nn_call *c); /* every precondition as code; NULL = takes all that infer allows. Memory
-                              is not placed yet: of an address only the alignment, up to 64 bytes,
-                              is true */
-    nn_status (*run)(const nn_call *c);    /* enqueue; never sync, never allocate */
+    const char *name;                   /* "<op>_<dtype>_<strategy>", never a number */
+    bool (*accepts)(const nn_call *c);  /* every precondition as code; NULL = takes all that infer
+                                           allows. Memory  is not placed yet: of an address only the
+                                           alignment, up to 64 bytes,  is true */
+    nn_status (*run)(const nn_call *c); /* enqueue; never sync, never allocate */
     size_t (*workspace)(const nn_call *c); /* bytes wanted; NULL = none */
     nn_status (*prepare)(
         nn_call *c);             /* once per plan, before memory exists; may set state, packed_bytes
