@@ -34,7 +34,8 @@ cudaError_t nn_cuda_start(void (*kernel)(P...), dim3 grid, dim3 block, size_t sh
 }
 #endif
 
-enum { NN_SHARED_PLAIN = 48 * 1024 /* bytes of dynamic shared memory that need no asking */ };
+constexpr size_t NN_SHARED_PLAIN =
+    48 * 1024; /* bytes of dynamic shared memory that need no asking */
 
 template <class K> cudaError_t nn_cuda_allow_shared(K kernel, size_t bytes)
 {

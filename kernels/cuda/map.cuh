@@ -12,7 +12,7 @@
 
 #include "kernels/cuda/cuda.cuh"
 
-enum { NN_MAP_THREADS = 256 };
+constexpr int NN_MAP_THREADS = 256;
 
 template <class T, int ARITY> struct nn_operands {
     const T *x[ARITY];

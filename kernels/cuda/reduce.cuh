@@ -5,7 +5,7 @@
 
 #include "kernels/cuda/launch.cuh"
 
-enum { NN_WARP = 32 };
+constexpr int NN_WARP = 32;
 #define NN_ALL_LANES 0xffffffffu
 
 __device__ __forceinline__ int nn_lane()

@@ -1,7 +1,7 @@
 /* sum over the dims that shrink to 1. */
 #include "kernels/cuda/map.cuh"
 
-enum { SUM_THREADS = 128 };
+constexpr int SUM_THREADS = 128;
 
 /* sum_steps: a block owns one element of the result and walks what it sums over, of any strides,
  * in a fixed order: deterministic. Traffic: x once (in whole sectors only where the last dim is

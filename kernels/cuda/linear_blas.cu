@@ -1,0 +1,234 @@
+/* linear and its gradients as products of cuBLASLt.
+ *
+ * cuBLAS counts columns first, so that our [m, n] row by row is its [n, m]: D^T = B^T A^T. Operands
+ * are one type, f32 (in full f32 arithmetic) or bf16; sums are f32. The bias of bf16 products is
+ * rounded to bf16, which is what the epilogue adds. The algorithm is chosen once per plan, among
+ * those that need no atomic sums, so that reruns give the same bits. */
+#include "kernels/cuda/linear.cuh"
+
+extern "C" {
+#include "engine/base/alloc.h"
+}
+
+enum { BLAS_WORKSPACE = 32 << 20, ALIGNMENT = 16 };
+
+typedef struct linear_blas {
+    cublasLtMatmulDesc_t product;
+    cublasLtMatrixLayout_t a, b, d; /* in the terms of cuBLAS */
+    cublasLtMatmulAlgo_t algorithm;
+    size_t workspace_bytes; /* of the product; ours lies behind */
+} linear_blas;
+
+#define BLAS_TRY(call) NN_TRY(nn_cublas_status((call), #call))
+
+/* One side of the product: which operand, and whether cuBLAS must transpose it. */
+typedef struct side {
+    const nn_view *view;
+    bool transposed;
+} side;
+
+template <linear_kind KIND> static side left(const nn_call *c)
+{
+    if (KIND == LINEAR_FORWARD) return { &c->in[1], true }; /* w */
+    return { &c->in[1], false };                            /* w of bwd_x, x of bwd_w */
+}
+
+template <linear_kind KIND> static side right(const nn_call *c)
+{
+    return { &c->in[0], KIND == LINEAR_BWD_W }; /* x, dy, dy */
+}
+
+static cudaDataType_t type_of(const nn_view *v)
+{
+    return v->dtype == NN_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+static uint32_t alignment_of(const nn_view *v)
+{
+    const uintptr_t at = reinterpret_cast<uintptr_t>(v->data) | ALIGNMENT;
+    return (uint32_t)(at & (~at + 1)); /* the lowest bit that is set */
+}
+
+static nn_status layout(const nn_view *v, cublasLtMatrixLayout_t *out)
+{
+    const linear_matrix m = linear_matrix_of(v);
+    return nn_cublas_status(cublasLtMatrixLayoutCreate(out, type_of(v), (uint64_t)m.columns,
+                                                       (uint64_t)m.rows, m.stride),
+                            "layout of a matrix");
+}
+
+static nn_status set(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttributes_t what,
+                     const void *value, size_t bytes)
+{
+    return nn_cublas_status(cublasLtMatmulDescSetAttribute(product, what, value, bytes),
+                            "attribute of a product");
+}
+
+static nn_status describe(linear_blas *s, side a, side b, const nn_view *d, const nn_view *bias)
+{
+    const cublasOperation_t flip[2] = { CUBLAS_OP_N, CUBLAS_OP_T };
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    const cudaDataType_t bias_type = type_of(d);
+    BLAS_TRY(cublasLtMatmulDescCreate(&s->product, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    NN_TRY(set(s->product, CUBLASLT_MATMUL_DESC_TRANSA, &flip[a.transposed], sizeof(flip[0])));
+    NN_TRY(set(s->product, CUBLASLT_MATMUL_DESC_TRANSB, &flip[b.transposed], sizeof(flip[0])));
+    if (bias) {
+        NN_TRY(set(s->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof(epilogue)));
+        NN_TRY(set(s->product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type, sizeof(bias_type)));
+    }
+    NN_TRY(layout(a.view, &s->a));
+    NN_TRY(layout(b.view, &s->b));
+    return layout(d, &s->d);
+}
+
+static nn_status prefer(cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttributes_t what,
+                        const void *value, size_t bytes)
+{
+    return nn_cublas_status(cublasLtMatmulPreferenceSetAttribute(p, what, value, bytes),
+                            "preference of a product");
+}
+
+static nn_status ask(cublasLtHandle_t blas, linear_blas *s, cublasLtMatmulPreference_t p,
+                     const nn_view *a, const nn_view *b, const nn_view *d)
+{
+    const size_t room = BLAS_WORKSPACE;
+    const uint32_t ordered = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    const uint32_t aligned[3] = { alignment_of(a), alignment_of(b), alignment_of(d) };
+    cublasLtMatmulHeuristicResult_t found;
+    int n = 0;
+    NN_TRY(prefer(p, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &room, sizeof(room)));
+    NN_TRY(prefer(p, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &ordered, sizeof(ordered)));
+    NN_TRY(prefer(p, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &aligned[0], sizeof(uint32_t)));
+    NN_TRY(prefer(p, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &aligned[1], sizeof(uint32_t)));
+    NN_TRY(prefer(p, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &aligned[2], sizeof(uint32_t)));
+    NN_TRY(prefer(p, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &aligned[2], sizeof(uint32_t)));
+    BLAS_TRY(
+        cublasLtMatmulAlgoGetHeuristic(blas, s->product, s->a, s->b, s->d, s->d, p, 1, &found, &n));
+    if (n < 1) return nn_fail(NN_UNSUPPORTED, "cuBLASLt has no algorithm for this product");
+    s->algorithm = found.algo;
+    s->workspace_bytes = (found.workspaceSize + 255) / 256 * 256;
+    return NN_OK;
+}
+
+static void free_blas(linear_blas *s)
+{
+    if (s->product) cublasLtMatmulDescDestroy(s->product);
+    if (s->a) cublasLtMatrixLayoutDestroy(s->a);
+    if (s->b) cublasLtMatrixLayoutDestroy(s->b);
+    if (s->d) cublasLtMatrixLayoutDestroy(s->d);
+    *s = {};
+}
+
+template <linear_kind KIND> static const nn_view *bias_of(const nn_call *c)
+{
+    return KIND == LINEAR_FORWARD && nn_present(&c->in[2]) ? &c->in[2] : NULL;
+}
+
+template <linear_kind KIND> static nn_status open_blas(const nn_call *c, linear_blas *s)
+{
+    const side a = left<KIND>(c), b = right<KIND>(c);
+    cublasLtHandle_t blas;
+    cublasLtMatmulPreference_t p = NULL;
+    NN_TRY(nn_cuda_blas(nn_cuda_of(c), &blas));
+    nn_status status = describe(s, a, b, &c->out[0], bias_of<KIND>(c));
+    if (status == NN_OK)
+        status = nn_cublas_status(cublasLtMatmulPreferenceCreate(&p), "preference of a product");
+    if (status == NN_OK) status = ask(blas, s, p, a.view, b.view, &c->out[0]);
+    if (p) cublasLtMatmulPreferenceDestroy(p);
+    if (status != NN_OK) free_blas(s);
+    return status;
+}
+
+template <linear_kind KIND> static bool fits(const nn_call *c)
+{
+    const nn_view *bias = bias_of<KIND>(c);
+    const bool vectors =
+        (!bias || (bias->dtype == NN_F32 && bias->stride[0] == 1)) &&
+        (KIND != LINEAR_BWD_W || (c->out[1].dtype == NN_F32 && nn_view_contiguous(&c->out[1])));
+    return nn_is_float(&c->in[0]) && c->in[1].dtype == c->in[0].dtype && nn_is_float(&c->out[0]) &&
+           (c->out[0].dtype == c->in[0].dtype || KIND == LINEAR_BWD_W) && vectors &&
+           nn_view_elems(&c->in[0]) && nn_view_elems(&c->in[1]) &&
+           linear_matrix_of(&c->in[0]).even && linear_matrix_of(&c->in[1]).even &&
+           linear_matrix_of(&c->out[0]).even;
+}
+
+template <linear_kind KIND> bool linear_blas_accepts(const nn_call *c)
+{
+    linear_blas s = {};
+    if (!fits<KIND>(c) || open_blas<KIND>(c, &s) != NN_OK) return false;
+    free_blas(&s);
+    return true;
+}
+
+/* Behind the workspace of the product: the bias in bf16, or the partial sums of its gradient. */
+template <linear_kind KIND> static size_t own_bytes(const nn_call *c)
+{
+    if (KIND == LINEAR_BWD_W) return linear_bias_bytes(&c->in[0]);
+    if (bias_of<KIND>(c) && c->out[0].dtype == NN_BF16)
+        return (size_t)nn_last(&c->out[0], 0) * sizeof(bf16);
+    return 0;
+}
+
+template <linear_kind KIND> nn_status linear_blas_prepare(nn_call *c)
+{
+    linear_blas *s = static_cast<linear_blas *>(nn_alloc(1, sizeof(*s)));
+    NN_NEED(s);
+    c->state = s;
+    NN_TRY(open_blas<KIND>(c, s));
+    c->workspace_bytes = s->workspace_bytes + own_bytes<KIND>(c);
+    return NN_OK;
+}
+
+void linear_blas_release(nn_call *c)
+{
+    linear_blas *s = static_cast<linear_blas *>(c->state);
+    if (!s) return;
+    free_blas(s);
+    nn_free(s);
+    c->state = NULL;
+}
+
+struct linear_round {
+    __device__ float operator()(const float (&x)[1]) const { return x[0]; }
+};
+
+/* The bias as the product wants it. */
+static nn_status point_at_bias(const nn_call *c, linear_blas *s)
+{
+    const nn_view *bias = &c->in[2];
+    const void *data = bias->data;
+    if (c->out[0].dtype == NN_BF16) {
+        bf16 *rounded =
+            reinterpret_cast<bf16 *>(static_cast<char *>(c->workspace) + s->workspace_bytes);
+        const int64_t n = bias->dim[0];
+        const nn_operands<float, 1> in = { { static_cast<const float *>(bias->data) } };
+        NN_TRY(NN_LAUNCH((nn_map_packed<linear_round, float, bf16, 1>),
+                         (unsigned)nn_ceil_div(n, NN_MAP_THREADS * nn_map_width<float, bf16>),
+                         NN_MAP_THREADS, 0, c, linear_round{}, in, rounded, n));
+        data = rounded;
+    }
+    return set(s->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &data, sizeof(data));
+}
+
+template <linear_kind KIND> nn_status linear_blas_run(const nn_call *c)
+{
+    linear_blas *s = static_cast<linear_blas *>(c->state);
+    const float one = 1, none = 0;
+    if (bias_of<KIND>(c)) NN_TRY(point_at_bias(c, s));
+    BLAS_TRY(cublasLtMatmul(nn_cuda_of(c)->blas, s->product, &one, left<KIND>(c).view->data, s->a,
+                            right<KIND>(c).view->data, s->b, &none, c->out[0].data, s->d,
+                            c->out[0].data, s->d, &s->algorithm, c->workspace, s->workspace_bytes,
+                            nn_cuda_of(c)->stream));
+    if (KIND != LINEAR_BWD_W) return NN_OK;
+    return linear_bias_run(
+        c, &c->in[0], static_cast<float *>(c->out[1].data),
+        reinterpret_cast<float *>(static_cast<char *>(c->workspace) + s->workspace_bytes));
+}
+
+#define EACH(KIND)                                                                                 \
+    template bool linear_blas_accepts<KIND>(const nn_call *c);                                     \
+    template nn_status linear_blas_prepare<KIND>(nn_call * c);                                     \
+    template nn_status linear_blas_run<KIND>(const nn_call *c);
+EACH(LINEAR_FORWARD)
+EACH(LINEAR_BWD_X)
+EACH(LINEAR_BWD_W)
