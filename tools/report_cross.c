@@ -7,7 +7,7 @@
 
 static const int shown[] = { METRICS_SOA, METRICS_CA_EXACT, METRICS_FULL };
 
-enum { DEEPEST = 40 }; /* percent of the colour behind the best cell of a figure */
+enum { DEEPEST = 30 }; /* percent of the colour behind the best cell of a figure */
 
 static double best_of(const report_cross *cross, int f)
 {
@@ -48,8 +48,7 @@ static nn_status write_heads(const report_cross *cross, nn_text *out)
 /* The dot has the colour that the arm has elsewhere on the page. */
 static nn_status write_name(const report *r, const report_row *row, nn_text *out)
 {
-    NN_TRY(
-        nn_text_add(out, "<tr><th><span class=key style=\"display:inline-block;background:var("));
+    NN_TRY(nn_text_add(out, "<tr><th><span class=key style=\"background:var("));
     int arm = 0;
     while (arm < r->n_arms && strcmp(r->arm[arm].key, row->key) != 0) arm++;
     NN_TRY(arm < r->n_arms ? nn_text_add(out, "--arm%d", arm) : nn_text_add(out, "--dim"));
