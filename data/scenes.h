@@ -160,12 +160,12 @@ typedef struct nn_scene_agreement {
 } nn_scene_agreement;
 nn_scene_agreement nn_scene_compare(const nn_scene *scene, const nn_scene_reading *reading);
 
-/* Evaluation prompts, in the SHORT style, with the scene that answers them exactly.
+/* The scene that answers an evaluation prompt exactly; any caption of it can be the prompt.
  * SOA: objects named, all kinds of scenes; CA: counts, kinds alone and counted; PA: relations. */
 typedef enum nn_scene_metric { NN_SCENE_SOA, NN_SCENE_CA, NN_SCENE_PA } nn_scene_metric;
 nn_status nn_scene_prompt(const nn_scene_config *config, nn_scene_metric metric,
-                          nn_scene_split split, uint64_t seed, uint64_t index, nn_scene *answer,
-                          nn_text *prompt) NN_CHECKED;
+                          nn_scene_split split, uint64_t seed, uint64_t index,
+                          nn_scene *answer) NN_CHECKED;
 
 typedef struct nn_scene_detection {
     int object;

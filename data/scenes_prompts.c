@@ -1,4 +1,4 @@
-/* Prompts with exact answers, and the score of a picture whose objects were detected. */
+/* Scenes that answer prompts, and the score of a picture whose objects were detected. */
 #include "data/scenes.h"
 #include "engine/base/rng.h"
 
@@ -20,13 +20,11 @@ static nn_scene_config narrowed(const nn_scene_config *config, nn_scene_metric m
 }
 
 nn_status nn_scene_prompt(const nn_scene_config *config, nn_scene_metric metric,
-                          nn_scene_split split, uint64_t seed, uint64_t index, nn_scene *answer,
-                          nn_text *prompt)
+                          nn_scene_split split, uint64_t seed, uint64_t index, nn_scene *answer)
 {
     NN_TRY(nn_scene_config_check(config));
     nn_scene_config c = narrowed(config, metric);
-    NN_TRY(nn_scene_make(&c, split, nn_mix(seed, nn_hash_text(streams[metric])), index, answer));
-    return nn_scene_caption(answer, NN_SCENE_SHORT, prompt);
+    return nn_scene_make(&c, split, nn_mix(seed, nn_hash_text(streams[metric])), index, answer);
 }
 
 /* How often an object was found, and the mean of its centres. */

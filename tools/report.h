@@ -6,12 +6,16 @@
  *                           "curve": [{"samples_seen": 0, "eval": "alttext-0.json",
  *                                      "samples": "alttext-0"}, ...]},
  *               "mix": {...}},
+ *      "cross": {"styles": ["alt", "short"],
+ *                "arms": {"base": {"name": "Base", "alt": "cross-base-alt.json", "short": ...},
+ *                         "mix": {...}}},
  *      "captioner": "captioner.json", "captions": "shards/train",
  *      "stages": {"captioner": 41.5, ...}, "config": {...}, "revision": "1f0c9ab"}
  *
  * "eval" and "captioner" are files of recap-eval; "samples" is a directory of recap-sample, "name"
- * what to call an arm. The last point of a curve is the arm's result. All but "arms" may be
- * missing. */
+ * what to call an arm. The last point of a curve is the arm's result. "cross" has a file of
+ * recap-eval for each arm and each style in which the same held-out prompts were worded. All but
+ * "arms" may be missing. */
 #ifndef TOOLS_REPORT_H
 #define TOOLS_REPORT_H
 
@@ -20,6 +24,8 @@
 
 enum {
     REPORT_ARMS = 6,
+    REPORT_ROWS = REPORT_ARMS + 1, /* of the cross table: the arms and what they started from */
+    REPORT_STYLES = 4,
     REPORT_FD = METRICS_KINDS, /* the figures are those of metrics_kind, then the distance */
     REPORT_FIGURES
 };
@@ -44,6 +50,18 @@ typedef struct report_arm {
     eval_set result; /* of the last point */
 } report_arm;
 
+/* A row of the cross table: one model, asked in every style. */
+typedef struct report_row {
+    const char *key, *name;
+    metrics_estimate figure[REPORT_STYLES][REPORT_FIGURES]; /* held out; n 0 where not asked */
+} report_row;
+
+typedef struct report_cross {
+    const char *style[REPORT_STYLES];
+    report_row row[REPORT_ROWS];
+    int n_styles, n_rows;
+} report_cross;
+
 typedef struct report {
     nn_arena arena;
     nn_json manifest, captioner;
@@ -52,6 +70,7 @@ typedef struct report {
     int n_arms;
     bool compared; /* "mix" and "alttext" are there and answered the same prompts: */
     metrics_estimate difference[EVAL_SPLITS][REPORT_FIGURES]; /* mix minus alttext */
+    report_cross cross;
     nn_shards *captions;
     double seconds; /* of all stages */
 } report;
@@ -61,12 +80,13 @@ nn_status report_load(const char *directory, const char *manifest, report *r) NN
 void report_free(report *r);
 
 /* Append the page, or {"arms": {KEY: {"held_out": {"soa": {...}, ...}, "seen": ...}},
- * "difference": {"soa": {...}, ...} (held out), "captioner": ..., "stages": {KEY: {"seconds": s}},
+ * "difference": {"soa": {...}, ...} (held out), "cross": {ARM: {STYLE: {"soa": {...}, ...}}},
+ * "captioner": ..., "stages": {KEY: {"seconds": s}},
  * "seconds": s, "config": ..., "revision": ...}. */
 nn_status report_write_html(const report *r, nn_text *out) NN_CHECKED;
 nn_status report_write_json(const report *r, nn_text *out) NN_CHECKED;
 
-/* The headline table as plain text: held-out prompts. */
+/* The headline tables as plain text: held-out prompts; SOA by the style of the prompts. */
 nn_status report_write_headline(const report *r, nn_text *out) NN_CHECKED;
 
 static inline const report_point *report_result(const report_arm *arm)
@@ -85,7 +105,12 @@ nn_status report_escape(nn_text *out, const char *text) NN_CHECKED;
 /* "91.2" percent or "0.437"; sign adds a plus. */
 nn_status report_number(nn_text *out, double value, bool share, bool sign) NN_CHECKED;
 
+/* A cell with value and interval; attributes (" class=first") may be "". */
+nn_status report_cell_html(const metrics_estimate *e, const report_figure *figure,
+                           const char *attributes, nn_text *out) NN_CHECKED;
+
 nn_status report_headline_html(const report *r, int split, nn_text *out) NN_CHECKED;
+nn_status report_cross_html(const report *r, nn_text *out) NN_CHECKED;
 nn_status report_captioner_html(const report *r, nn_text *out) NN_CHECKED;
 nn_status report_stages_html(const report *r, nn_text *out) NN_CHECKED;
 nn_status report_config_html(const report *r, nn_text *out) NN_CHECKED;

@@ -5,6 +5,7 @@
 #include "tools/report.h"
 
 enum { MOST_PICTURE = 64 << 20, GRID = 12, TOLD = 12 };
+enum { CARD_LEAST = 240, CARD_PICTURE = 92 }; /* pixels across: a card, and its part of an arm */
 
 static nn_status add_base64(nn_text *out, const unsigned char *bytes, int64_t n)
 {
@@ -104,7 +105,9 @@ nn_status report_grid_html(const report *r, nn_text *out)
                        "Held-out prompts, spread evenly over the list; one row of pictures starts "
                        "from the same noise. The mark is the detector&#39;s verdict on what the "
                        "prompt tests: objects, counts, or the relation.</figcaption>"
-                       "<div class=cards>"));
+                       "<div class=cards style=\"grid-template-columns:repeat(auto-fill,minmax("
+                       "min(100%%,%dpx),1fr))\">",
+                       (int)nn_max(CARD_LEAST, CARD_PICTURE * r->n_arms)));
     for (int k = 0; k < n; k++) {
         NN_TRY(nn_text_add(out, "<div class=card><p>&ldquo;"));
         NN_TRY(report_escape(out, r->arm[0].result.samples[chosen[k]].prompt));

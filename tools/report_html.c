@@ -77,6 +77,7 @@ nn_status report_write_html(const report *r, nn_text *out)
 {
     NN_TRY(write_top(r, out));
     NN_TRY(write_results(r, out));
+    NN_TRY(report_cross_html(r, out));
     NN_TRY(report_grid_html(r, out));
     NN_TRY(report_captions_html(r, out));
     NN_TRY(nn_text_add(out, "<h2>Figure 5: quality against samples seen</h2>"));

@@ -43,6 +43,28 @@ static nn_status write_arms(const report *r, nn_text *out)
     return nn_text_add(out, "},\n ");
 }
 
+static nn_status write_row(const report_cross *cross, const report_row *row, nn_text *out)
+{
+    NN_TRY(nn_json_write_string(out, row->key));
+    for (int i = 0; i < cross->n_styles; i++) {
+        NN_TRY(nn_text_add(out, i ? ",\n    " : ": {"));
+        NN_TRY(nn_json_write_string(out, cross->style[i]));
+        NN_TRY(nn_text_add(out, ": "));
+        NN_TRY(write_figures(row->figure[i], out));
+    }
+    return nn_text_add(out, "}");
+}
+
+static nn_status write_cross(const report_cross *cross, nn_text *out)
+{
+    NN_TRY(nn_text_add(out, "\"cross\": {"));
+    for (int i = 0; i < cross->n_rows; i++) {
+        NN_TRY(nn_text_add(out, i ? ",\n  " : "\n  "));
+        NN_TRY(write_row(cross, &cross->row[i], out));
+    }
+    return nn_text_add(out, "},\n ");
+}
+
 static nn_status write_stages(const report *r, nn_text *out)
 {
     json_t *stages = json_object_get(r->manifest.node, "stages"), *seconds;
@@ -66,7 +88,9 @@ nn_status report_write_json(const report *r, nn_text *out)
     NN_TRY(nn_text_add(out, "\"difference\": "));
     NN_TRY(r->compared ? write_figures(r->difference[EVAL_HELD_OUT], out)
                        : nn_text_add(out, "null"));
-    NN_TRY(nn_text_add(out, ",\n \"captioner\": "));
+    NN_TRY(nn_text_add(out, ",\n "));
+    NN_TRY(write_cross(&r->cross, out));
+    NN_TRY(nn_text_add(out, "\"captioner\": "));
     NN_TRY(copy(r->captioner.node ? r->captioner.node : json_object_get(root, "captioner"), out));
     NN_TRY(nn_text_add(out, ",\n "));
     NN_TRY(write_stages(r, out));
@@ -89,6 +113,21 @@ static nn_status write_cell(const metrics_estimate *e, bool share, bool sign, nn
     return nn_text_add(out, "%26s", cell);
 }
 
+static nn_status write_headline_cross(const report_cross *cross, nn_text *out)
+{
+    if (!cross->n_rows) return NN_OK;
+    NN_TRY(nn_text_add(out, "\n%-14s", "SOA % asked in"));
+    for (int i = 0; i < cross->n_styles; i++) NN_TRY(nn_text_add(out, "%26s", cross->style[i]));
+    NN_TRY(nn_text_add(out, "\n"));
+    for (int k = 0; k < cross->n_rows; k++) {
+        NN_TRY(nn_text_add(out, "%-14s", cross->row[k].name));
+        for (int i = 0; i < cross->n_styles; i++)
+            NN_TRY(write_cell(&cross->row[k].figure[i][METRICS_SOA], true, false, out));
+        NN_TRY(nn_text_add(out, "\n"));
+    }
+    return NN_OK;
+}
+
 nn_status report_write_headline(const report *r, nn_text *out)
 {
     NN_TRY(nn_text_add(out, "%-14s", "held out"));
@@ -105,5 +144,5 @@ nn_status report_write_headline(const report *r, nn_text *out)
             NN_TRY(write_cell(&r->difference[EVAL_HELD_OUT][f], figure->share, true, out));
         NN_TRY(nn_text_add(out, "\n"));
     }
-    return NN_OK;
+    return write_headline_cross(&r->cross, out);
 }

@@ -36,15 +36,16 @@ static nn_status wrong(const report *r, const char *what)
     return nn_fail(NN_FORMAT, "%s: %s", r->manifest.file, what);
 }
 
-static nn_status read_figures(const char *path, report_point *p)
+/* The figures of the first n_splits splits. */
+static nn_status read_figures(const char *path, int n_splits,
+                              metrics_estimate (*to)[REPORT_FIGURES])
 {
     nn_json json;
     NN_TRY(nn_json_open(path, MOST_RESULTS, &json));
-    for (int split = 0; split < EVAL_SPLITS; split++) {
+    for (int split = 0; split < n_splits; split++) {
         const json_t *figures = json_object_get(json.node, eval_split_name(split));
         for (int f = 0; f < REPORT_FIGURES; f++)
-            p->figure[split][f] =
-                eval_read_estimate(json_object_get(figures, report_figures[f].key));
+            to[split][f] = eval_read_estimate(json_object_get(figures, report_figures[f].key));
     }
     nn_json_close(&json);
     return NN_OK;
@@ -58,7 +59,7 @@ static nn_status read_point(report *r, const json_t *from, report_point *p, cons
     if (!json_is_number(seen) || !*eval)
         return wrong(r, "a point of a curve needs \"samples_seen\" and \"eval\"");
     p->samples_seen = json_number_value(seen);
-    return read_figures(*eval, p);
+    return read_figures(*eval, EVAL_SPLITS, p->figure);
 }
 
 static nn_status read_arm(report *r, const char *key, const json_t *from)
@@ -130,6 +131,42 @@ static nn_status compare(report *r)
     return NN_OK;
 }
 
+static nn_status read_row(report *r, const char *key, const json_t *from)
+{
+    report_cross *cross = &r->cross;
+    const char *name = json_string_value(json_object_get(from, "name"));
+    if (cross->n_rows == REPORT_ROWS) return wrong(r, "\"cross\" has more than 7 \"arms\"");
+    report_row *row = &cross->row[cross->n_rows++];
+    row->key = key;
+    row->name = name ? name : key;
+    for (int i = 0; i < cross->n_styles; i++) {
+        const char *eval = place(r, json_string_value(json_object_get(from, cross->style[i])));
+        if (eval) NN_TRY(read_figures(eval, EVAL_HELD_OUT + 1, &row->figure[i]));
+    }
+    return NN_OK;
+}
+
+static nn_status read_cross(report *r)
+{
+    const json_t *from = json_object_get(r->manifest.node, "cross");
+    const json_t *styles = json_object_get(from, "styles"), *arms = json_object_get(from, "arms");
+    const char *key;
+    json_t *arm;
+    if (!from) return NN_OK;
+    size_t n = json_array_size(styles);
+    if (n < 1 || n > REPORT_STYLES) return wrong(r, "\"cross\" needs 1 to 4 \"styles\"");
+    for (size_t i = 0; i < n; i++) {
+        const char *style = json_string_value(json_array_get(styles, i));
+        if (!style) return wrong(r, "\"styles\" of \"cross\" holds more than names");
+        r->cross.style[r->cross.n_styles++] = style;
+    }
+    json_object_foreach((json_t *)(uintptr_t)arms, key, arm)
+    {
+        NN_TRY(read_row(r, key, arm));
+    }
+    return NN_OK;
+}
+
 static nn_status read_rest(report *r)
 {
     const json_t *root = r->manifest.node, *stages = json_object_get(root, "stages");
@@ -159,6 +196,7 @@ nn_status report_load(const char *directory, const char *manifest, report *r)
     if (status != NN_OK) return status;
     status = read_arms(r);
     if (status == NN_OK) status = compare(r);
+    if (status == NN_OK) status = read_cross(r);
     if (status == NN_OK) status = read_rest(r);
     if (status != NN_OK) report_free(r);
     return status;

@@ -3,10 +3,11 @@
 
 #include "tools/report.h"
 
-static nn_status write_cell(const metrics_estimate *e, const report_figure *figure, nn_text *out)
+nn_status report_cell_html(const metrics_estimate *e, const report_figure *figure,
+                           const char *attributes, nn_text *out)
 {
-    if (!report_known(e)) return nn_text_add(out, "<td>&ndash;");
-    NN_TRY(nn_text_add(out, "<td><b>"));
+    if (!report_known(e)) return nn_text_add(out, "<td%s>&ndash;", attributes);
+    NN_TRY(nn_text_add(out, "<td%s><b>", attributes));
     NN_TRY(report_number(out, e->value, figure->share, false));
     NN_TRY(nn_text_add(out, "%s</b><span>", figure->share ? "&thinsp;%" : ""));
     NN_TRY(report_number(out, e->low, figure->share, false));
@@ -46,7 +47,7 @@ static nn_status write_row(const report *r, int split, int f, nn_text *out)
     for (int i = 0; i < r->n_arms; i++) {
         const metrics_estimate *e = &report_result(&r->arm[i])->figure[split][f];
         n = nn_max(n, e->n);
-        NN_TRY(write_cell(e, figure, out));
+        NN_TRY(report_cell_html(e, figure, "", out));
     }
     if (r->compared) NN_TRY(write_difference(&r->difference[split][f], figure, out));
     return nn_text_add(out, "<td>%lld</tr>", (long long)n);
@@ -80,7 +81,7 @@ static nn_status write_facts(const char *column, const json_t *facts, nn_text *o
     NN_TRY(nn_text_add(out, "</th>"));
     for (int f = 0; f < METRICS_FACTS; f++) {
         e = eval_read_estimate(json_object_get(facts, metrics_fact_name((metrics_fact)f)));
-        NN_TRY(write_cell(&e, &share, out));
+        NN_TRY(report_cell_html(&e, &share, "", out));
     }
     return nn_text_add(out, "<td>%lld</tr>", (long long)e.n);
 }

@@ -1,6 +1,9 @@
 /* recap-data: corpora of scenes, prompts with their answers, the human-captioned set. */
 #include "tests/unit/scratch.h"
 
+#include <jansson.h>
+
+#include "data/json.h"
 #include "engine/base/alloc.h"
 #include "tools/data.h"
 
@@ -146,6 +149,91 @@ static void test_prompts_have_answers(void **state)
     assert_int_equal(lines_with("c.jsonl", "\"kind\": \"related\""), 0);
 }
 
+/* Line i of FILE as JSON, which the caller closes. */
+static nn_json line_of(const char *name, int i)
+{
+    nn_json json;
+    char *bytes;
+    int64_t n;
+    assert_int_equal(nn_file_read(scratch(name), 1 << 20, &bytes, &n), NN_OK);
+    char *save, *line = strtok_r(bytes, "\n", &save);
+    while (line && i-- > 0) line = strtok_r(NULL, "\n", &save);
+    assert_non_null(line);
+    assert_int_equal(nn_json_parse(line, (int64_t)strlen(line), name, &json), NN_OK);
+    nn_free(bytes);
+    return json;
+}
+
+static const char *prompt_of(const nn_json *line)
+{
+    return json_string_value(json_object_get(line->node, "prompt"));
+}
+
+static nn_scene answer_of(const nn_json *line)
+{
+    nn_scene scene;
+    char *json = json_dumps(json_object_get(line->node, "scene"), 0);
+    assert_int_equal(nn_scene_read_json(json, (int64_t)strlen(json), &scene), NN_OK);
+    free(json);
+    return scene;
+}
+
+/* Whether all but the wording agrees. */
+static bool same_task(const nn_json *a, const nn_json *b)
+{
+    static const char *const keys[] = { "metric", "split", "seed", "scene" };
+    for (int k = 0; k < NN_COUNT(keys); k++)
+        if (!json_equal(json_object_get(a->node, keys[k]), json_object_get(b->node, keys[k])))
+            return false;
+    return true;
+}
+
+static void expect_wording(const nn_scenes *scenes, const nn_json *line, const char *style)
+{
+    nn_scene scene = answer_of(line);
+    nn_text words = { 0 };
+    if (!strcmp(style, "alt"))
+        assert_int_equal(nn_scene_alt_text(scenes, NN_SCENE_HELD_OUT, &scene, &words, NULL), NN_OK);
+    else
+        assert_int_equal(
+            nn_scene_caption(&scene, *style == 'l' ? NN_SCENE_LONG : NN_SCENE_SHORT, &words),
+            NN_OK);
+    assert_string_equal(prompt_of(line), words.text);
+    nn_text_free(&words);
+}
+
+/* The same scenes from the same noise, in other words. */
+static void test_prompts_in_every_style(void **state)
+{
+    enum { N = 60 };
+    nn_scene_config c = nn_scene_config_default(8, 4, 64, NN_SCENE_GRID2);
+    nn_scenes *scenes;
+    int differ[2] = { 0 };
+    (void)state;
+#define ALL "--count 20 --metric all --split held_out " GRAMMAR
+    assert_int_equal(call("prompts --output @short.jsonl --style short " ALL), 0);
+    assert_int_equal(call("prompts --output @long.jsonl --style long " ALL), 0);
+    assert_int_equal(call("prompts --output @alt.jsonl --style alt " ALL), 0);
+    assert_int_equal(nn_scenes_open(&c, NULL, NULL, &scenes), NN_OK);
+    for (int i = 0; i < N; i++) {
+        nn_json brief = line_of("short.jsonl", i);
+        nn_json other[] = { line_of("long.jsonl", i), line_of("alt.jsonl", i) };
+        expect_wording(scenes, &brief, "short");
+        expect_wording(scenes, &other[0], "long");
+        expect_wording(scenes, &other[1], "alt");
+        for (int k = 0; k < 2; k++) {
+            assert_true(same_task(&brief, &other[k]));
+            differ[k] += strcmp(prompt_of(&brief), prompt_of(&other[k])) != 0;
+            nn_json_close(&other[k]);
+        }
+        nn_json_close(&brief);
+    }
+    nn_scenes_close(scenes);
+    assert_int_equal(differ[0], N);
+    assert_true(differ[1] > N * 3 / 4); /* one alt-text in twenty is the short caption */
+    assert_int_equal(call("prompts --output @x.jsonl --style haiku " ALL), 2);
+}
+
 static void test_humans_write_short_and_long(void **state)
 {
     (void)state;
@@ -175,6 +263,7 @@ int main(void)
         cmocka_unit_test(test_held_out_scenes_are_held_out),
         cmocka_unit_test(test_same_seed_same_bytes),
         cmocka_unit_test(test_prompts_have_answers),
+        cmocka_unit_test(test_prompts_in_every_style),
         cmocka_unit_test(test_humans_write_short_and_long),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);

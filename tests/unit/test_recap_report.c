@@ -146,6 +146,7 @@ static void test_page_stands_alone(void **state)
     assert_int_equal(count(html, "<table"), 5);
     assert_int_equal(count(html, "<table"), count(html, "</table>"));
     assert_int_equal(count(html, "<div"), count(html, "</div>"));
+    assert_int_equal(count(html, "asked in"), 0); /* no cross table was made */
     assert_int_equal(count(html, "Alt<text>"), 0);
     assert_true(count(html, "Alt&lt;text&gt;") > 4);
     assert_true(count(html, "&lt;b&gt;&quot;cats&quot; &amp; dogs&lt;/b&gt;") >= 1);
@@ -185,6 +186,84 @@ static void test_base64_of_the_picture(void **state)
     }
     nn_free(png);
     nn_text_free(&page);
+}
+
+#define CROSS                                                                                      \
+    "\"cross\": {\"styles\": [\"alt\", \"<s>\"], \"arms\": {"                                      \
+    "\"base\": {\"name\": \"Base\", \"alt\": \"a.json\", \"<s>\": \"m.json\"}, "                   \
+    "\"mix\": {\"name\": \"M&x\", \"<s>\": \"m.json\"}}}, "
+#define ARMS                                                                                       \
+    "{\"arms\": {\"alttext\": {\"curve\": [" POINT(                                                \
+        0, "a.json") "]}, \"mix\": {\"curve\": [" POINT(500, "m.json") "]}}, "
+
+static metrics_estimate crossed(const nn_json *json, const char *arm, const char *style,
+                                const char *figure)
+{
+    const json_t *cross = json_object_get(json->node, "cross");
+    const json_t *cell = json_object_get(json_object_get(cross, arm), style);
+    assert_true(json_is_object(cell));
+    return eval_read_estimate(json_object_get(cell, figure));
+}
+
+static void test_cross_figures_in_json(void **state)
+{
+    nn_text text = { 0 };
+    nn_json json;
+    (void)state;
+    write_run(1);
+    write_manifest(ARMS CROSS REST);
+    report r = load();
+    OK(report_write_json(&r, &text));
+    report_free(&r);
+    OK(nn_json_parse(text.text, text.length, "report.json", &json));
+    metrics_estimate soa = crossed(&json, "base", "alt", "soa");
+    assert_true(soa.value == 0.4 && soa.n == 10 && soa.low < 0.4 && soa.high > 0.4);
+    assert_true(crossed(&json, "base", "<s>", "soa").value == 0.9);
+    assert_int_equal(crossed(&json, "mix", "<s>", "full").n, 30);
+    assert_int_equal(crossed(&json, "mix", "alt", "soa").n, 0); /* not asked */
+    nn_json_close(&json);
+    nn_text_free(&text);
+}
+
+/* A table of three figures in two styles; the arm that is also elsewhere keeps its colour. */
+static void test_cross_table(void **state)
+{
+    nn_text page = { 0 }, headline = { 0 };
+    (void)state;
+    write_run(1);
+    write_manifest(ARMS CROSS REST);
+    report r = load();
+    OK(report_cross_html(&r, &page));
+    OK(report_write_headline(&r, &headline));
+    const char *html = page.text;
+    assert_int_equal(count(html, "<h2>Trained on &times; asked in</h2>"), 1);
+    assert_int_equal(count(html, "<table"), 1);
+    assert_int_equal(count(html, "</table>"), 1);
+    assert_int_equal(count(html, "<td"), 2 * 2 * 3);
+    assert_int_equal(count(html, ">&ndash;"), 3);
+    assert_int_equal(count(html, "<th>&lt;s&gt;"), 3);
+    assert_int_equal(count(html, "<th class=first>alt"), 3);
+    assert_int_equal(count(html, "var(--dim)\"></span>Base</th>"), 1);
+    assert_int_equal(count(html, "var(--arm1)\"></span>M&amp;x</th>"), 1);
+    assert_int_equal(count(html, "<b>90.0&thinsp;%</b>"), 2 * 3);
+    assert_int_equal(count(html, "var(--good) 30%"), 2 * 3); /* the best cells */
+    assert_int_equal(count(html, "nan") + count(html, "inf"), 0);
+    assert_non_null(strstr(headline.text, "SOA % asked in"));
+    assert_non_null(strstr(headline.text, "\nBase   "));
+    report_free(&r);
+    nn_text_free(&page);
+    nn_text_free(&headline);
+}
+
+/* Arms have a colour each, in the light and in the dark. */
+static void test_every_arm_has_a_colour(void **state)
+{
+    char name[16];
+    (void)state;
+    for (int i = 0; i < REPORT_ARMS; i++) {
+        snprintf(name, sizeof(name), "--arm%d:#", i);
+        assert_int_equal(count(report_style, name), 2);
+    }
 }
 
 static void test_headline(void **state)
@@ -241,6 +320,14 @@ static void test_bad_manifests_are_refused(void **state)
     expect_refused("{\"arms\": {\"mix\": {\"curve\": [" POINT(
                        0, "m.json") "]}}, \"stages\": {\"train\": \"long\"}}",
                    NN_FORMAT, "stages");
+    expect_refused(ARMS "\"cross\": {\"styles\": []}}", NN_FORMAT, "1 to 4 \"styles\"");
+    expect_refused(ARMS "\"cross\": {\"styles\": [\"alt\", 1]}}", NN_FORMAT, "more than names");
+    expect_refused(ARMS "\"cross\": {\"styles\": [\"alt\"], \"arms\": {\"1\": {}, \"2\": {}, "
+                        "\"3\": {}, \"4\": {}, \"5\": {}, \"6\": {}, \"7\": {}, \"8\": {}}}}",
+                   NN_FORMAT, "more than 7");
+    expect_refused(ARMS "\"cross\": {\"styles\": [\"alt\"], \"arms\": {\"mix\": "
+                        "{\"alt\": \"missing.json\"}}}}",
+                   NN_NOT_FOUND, "missing.json");
 }
 
 static int make_pictures(void **state)
@@ -255,6 +342,9 @@ int main(void)
         cmocka_unit_test(test_json_has_the_figures),
         cmocka_unit_test(test_page_stands_alone),
         cmocka_unit_test(test_base64_of_the_picture),
+        cmocka_unit_test(test_cross_figures_in_json),
+        cmocka_unit_test(test_cross_table),
+        cmocka_unit_test(test_every_arm_has_a_colour),
         cmocka_unit_test(test_headline),
         cmocka_unit_test(test_unpaired_arms_are_not_compared),
         cmocka_unit_test(test_bad_manifests_are_refused),

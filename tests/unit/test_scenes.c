@@ -396,8 +396,9 @@ static void test_prompts_have_their_kind_and_split(void **state)
                 nn_scene s;
                 nn_text_clear(&t);
                 OK(nn_scene_prompt(&c, (nn_scene_metric)metric,
-                                   held ? NN_SCENE_HELD_OUT : NN_SCENE_TRAIN, SEED, (uint64_t)i, &s,
-                                   &t));
+                                   held ? NN_SCENE_HELD_OUT : NN_SCENE_TRAIN, SEED, (uint64_t)i,
+                                   &s));
+                OK(nn_scene_caption(&s, i % 2 ? NN_SCENE_LONG : NN_SCENE_SHORT, &t));
                 assert_int_equal(breaks_rule(&s), held);
                 if (metric == NN_SCENE_PA) assert_int_equal(s.facts.kind, NN_SCENE_RELATED);
                 if (metric == NN_SCENE_CA) assert_int_not_equal(s.facts.kind, NN_SCENE_RELATED);
