@@ -84,7 +84,7 @@ unit_tests := $(patsubst tests/%.c,$(BUILD)/tests/%,$(unit_src))
 op_test := $(if $(optest_src),$(BUILD)/tests/op_test)
 fuzzers := $(patsubst tests/%.c,build/fuzz/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all help demo reproduce test test-slow unit slow fuzz fuzzers tests lint format clean packages
+.PHONY: all help demo reproduce test test-slow unit slow fuzz fuzzers tests cusim gates ptx-check lint format clean packages
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -99,6 +99,10 @@ help:
 ## make test-slow   the fast tests, full-size networks, fuzzing and the end-to-end run
 ## make fuzz        every parser for FUZZ_SECONDS=60 (needs clang)
 ## make reproduce   all arms, seen and held-out prompts, the tables of docs/RESULTS.md
+## make cusim       the programs with --device cuda on the simulator, into build/cusim/bin/
+## make CUDA=1      with the cuda device, by nvcc; CUDA=1 CPU=0 needs nothing but the CUDA toolkit and a C compiler
+## make gates       the CUDA kernels compile for every architecture within their budgets (needs nvcc)
+## make ptx-check   the CUDA kernels under the PTX interpreter in PTXRUN=dir (needs nvcc)
 ## make lint        layers, sizes, format and static analysis
 ## make format      rewrite the sources as .clang-format says
 ## make clean       remove build/ and bin/
@@ -187,6 +191,15 @@ fuzzers: $(patsubst build/fuzz/%,$(BUILD)/%,$(fuzzers))
 fuzz:
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=build/fuzz CC=clang SAN=fuzzer-no-link,address,undefined fuzzers
 	@tests/run -j 2 $(patsubst %,"tools/dev/fuzz % $(FUZZ_SECONDS)",$(fuzzers))
+
+cusim:
+	@$(MAKE) --no-print-directory -j$(JOBS) CUDA=sim BUILD=build/cusim all
+
+gates:
+	@CUDA_HOME=$(CUDA_HOME) tools/dev/gates
+
+ptx-check:
+	@CUDA_HOME=$(CUDA_HOME) PTXRUN=$(PTXRUN) tools/dev/ptx_check
 
 lint:
 	@tools/dev/lint
