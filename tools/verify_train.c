@@ -97,7 +97,7 @@ static nn_status check_norm(verify_case *v, nn_params *params, nn_param *p, cons
     for (int64_t i = 0; i < nn_view_elems(&p->view); i++) sum += (double)g[i] * g[i];
     nn_free(g);
     snprintf(label, sizeof(label), "norm of the gradient of %s", p->name);
-    verify_number(v, label, sqrt(sum), json_number_value(want), 1e-9, 1e-3);
+    verify_number(v, label, sqrt(sum), json_number_value(want), 1e-9, 1e-3 + v->share);
     return NN_OK;
 }
 
@@ -111,7 +111,7 @@ static nn_status check_gradient(verify_case *v, nn_params *params, nn_param *p, 
     NN_TRY(bring(params, p, nn_params_read_gradient, &g));
     for (int64_t i = 0; i < nn_view_elems(&p->view); i++)
         largest = fmax(largest, fabs((double)g[i]));
-    nn_status status = expect_samples(v, "grads", p, g, 1e-6 * largest, 1e-3);
+    nn_status status = expect_samples(v, "grads", p, g, (1e-6 + v->share) * largest, 1e-3);
     nn_free(g);
     return status;
 }
@@ -121,10 +121,11 @@ static nn_status check_value(verify_case *v, nn_params *params, nn_param *p, con
     (void)want;
     float *values;
     const json_t *args = json_object_get(v->json, "args");
+    /* in bf16 a small gradient may have the other sign, and AdamW's first steps see only that */
     double moved = number_at(args, "lr", 1e-5) *
                    number_at(args, "steps", 1); /* one hundredth of the movement */
     NN_TRY(bring(params, p, nn_params_read, &values));
-    nn_status status = expect_samples(v, "params", p, values, 0.01 * moved, 0);
+    nn_status status = expect_samples(v, "params", p, values, (v->share > 0 ? 2 : 0.01) * moved, 0);
     nn_free(values);
     return status;
 }
@@ -152,8 +153,8 @@ static nn_status run_steps(verify_case *v, trainee *r, nn_params *params, nn_opt
         NN_TRY(nn_plan_run(plan, 0));
         NN_TRY(nn_plan_read(plan, r->loss, &loss));
         NN_TRY(nn_plan_read(plan, o->norm, &norm));
-        expect_in_list(v, "loss", step, loss, 1e-4, 1e-4);
-        expect_in_list(v, "grad_norm", step, norm, 1e-6, 1e-3);
+        expect_in_list(v, "loss", step, loss, 1e-4, 1e-4 + v->share);
+        expect_in_list(v, "grad_norm", step, norm, 1e-6, 1e-3 + v->share);
         if (step) continue;
         NN_TRY(each_expected(v, "grad_norms", params, check_norm));
         NN_TRY(each_expected(v, "grads", params, check_gradient));
