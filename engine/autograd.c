@@ -27,9 +27,17 @@ nn_tensor *nn_grad_of(const nn_tensor *t)
     return t->grad;
 }
 
+/* An activation's gradient has its type; that of parameters and inputs, which is where gradients
+ * are read, has the type of statistics. */
+static nn_dtype gradient_dtype(const nn_tensor *t)
+{
+    return t->root->kind == NN_ACTIVATION ? t->view.dtype : nn_stat_dtype(&t->view);
+}
+
 static void arrive(walk *w, const nn_tensor *t, nn_tensor *gradient)
 {
     if (!gradient || !t->needs_grad) return;
+    gradient = nn_cast(w->g, gradient, gradient_dtype(t));
     nn_tensor **sum = &w->grad[t->id];
     *sum = *sum ? nn_add(w->g, *sum, gradient) : gradient;
 }
@@ -95,7 +103,8 @@ static void deliver(walk *w, nn_tensor *t, bool accumulate)
         return;
     }
     bool own = gradient->root == gradient && gradient->kind == NN_ACTIVATION &&
-               !gradient->external && !gradient->bound && nn_view_contiguous(&gradient->view);
+               !gradient->external && !gradient->bound && nn_view_contiguous(&gradient->view) &&
+               gradient->view.dtype == like.dtype;
     if (!own) gradient = NN_NODE(w->g, COPY, &(nn_copy_params){ like.dtype }, gradient);
     gradient->bound = true;
     gradient->external = place;

@@ -1,33 +1,60 @@
 /* The executor: run the steps of a plan in order, and move data in and out. */
 #include <string.h>
 
+#include "engine/base/alloc.h"
 #include "engine/base/clock.h"
 #include "engine/base/rng.h"
 #include "engine/plan_internal.h"
 
-/* Outputs start as NaN between guard bands, so that an element left out or one too many shows. */
-static void poison_outputs(nn_step *s)
+/* Outputs of a hostile plan start as NaN between guard bands, so that an element left out or one
+ * too many shows. */
+static bool is_guarded(const nn_step *s, int i)
 {
-    for (int i = 0; i < s->node->n_out; i++) {
-        const nn_tensor *t = s->node->out[i];
-        if (t->root != t || t->bound || (s->inplace && i == 0)) continue;
-        char *start = s->call.out[i].data;
-        memset(start - NN_GUARD_BYTES, 0xff,
-               (size_t)((nn_view_bytes(&t->view) + 63) / 64 * 64 + 2 * NN_GUARD_BYTES));
-    }
+    const nn_tensor *t = s->node->out[i];
+    return t->root == t && !t->bound && !(s->inplace && i == 0);
 }
 
-static nn_status check_guards(const nn_step *s)
+static int64_t guarded_bytes(const nn_step *s, int i)
 {
-    for (int i = 0; i < s->node->n_out; i++) {
-        const nn_tensor *t = s->node->out[i];
-        if (t->root != t || t->bound || (s->inplace && i == 0)) continue;
-        const unsigned char *start = s->call.out[i].data;
-        const unsigned char *end = start + nn_view_bytes(&t->view);
-        for (int k = 1; k <= NN_GUARD_BYTES; k++)
-            if (start[-k] != 0xff || end[k - 1] != 0xff)
-                return nn_fail(NN_DEVICE, "%s: %s: kernel %s wrote outside of output %d",
-                               s->node->scope, nn_op_name(s->node->op), s->kernel->name, i);
+    return (nn_view_bytes(&s->call.out[i]) + 63) / 64 * 64 + 2 * NN_GUARD_BYTES;
+}
+
+nn_status nn_plan_make_poison(nn_plan *plan)
+{
+    int64_t most = 0;
+    for (int64_t k = 0; k < plan->n_steps; k++)
+        for (int i = 0; i < plan->steps[k].call.n_out; i++)
+            most = nn_max(most, guarded_bytes(&plan->steps[k], i));
+    plan->poison = nn_alloc(most, 1);
+    NN_NEED(plan->poison);
+    memset(plan->poison, 0xff, (size_t)most);
+    return NN_OK;
+}
+
+static nn_status poison_outputs(nn_plan *plan, nn_step *s)
+{
+    for (int i = 0; i < s->call.n_out; i++) {
+        if (!is_guarded(s, i)) continue;
+        char *start = (char *)s->call.out[i].data - NN_GUARD_BYTES;
+        NN_TRY(
+            plan->device->backend->write(plan->device, start, plan->poison, guarded_bytes(s, i)));
+    }
+    return NN_OK;
+}
+
+static nn_status check_guards(nn_plan *plan, const nn_step *s)
+{
+    char found[2 * NN_GUARD_BYTES];
+    const nn_backend *b = plan->device->backend;
+    for (int i = 0; i < s->call.n_out; i++) {
+        if (!is_guarded(s, i)) continue;
+        const char *start = s->call.out[i].data;
+        NN_TRY(b->read(plan->device, found, start - NN_GUARD_BYTES, NN_GUARD_BYTES));
+        NN_TRY(b->read(plan->device, found + NN_GUARD_BYTES, start + nn_view_bytes(&s->call.out[i]),
+                       NN_GUARD_BYTES));
+        if (memcmp(found, plan->poison, sizeof(found)) != 0)
+            return nn_fail(NN_DEVICE, "%s: %s: kernel %s wrote outside of output %d",
+                           s->node->scope, nn_op_name(s->node->op), s->kernel->name, i);
     }
     return NN_OK;
 }
@@ -47,10 +74,10 @@ static void check_packed(nn_step *s)
 
 static nn_status run_step(nn_plan *plan, nn_step *s, uint64_t seed)
 {
-    bool hostile = plan->options.hostile && plan->device->backend->host_memory;
+    bool hostile = plan->options.hostile && plan->device->backend->computes;
     s->call.seed = nn_mix(seed, s->node->stream);
     if (s->call.packed_bytes) check_packed(s);
-    if (hostile) poison_outputs(s);
+    if (hostile) NN_TRY(poison_outputs(plan, s));
     double start = plan->options.profile ? nn_clock_seconds() : 0;
     nn_status status = s->kernel->run(&s->call);
     if (status != NN_OK)
@@ -59,11 +86,12 @@ static nn_status run_step(nn_plan *plan, nn_step *s, uint64_t seed)
         NN_TRY(plan->device->backend->sync(plan->device));
         s->seconds = nn_clock_seconds() - start;
     }
-    return hostile ? check_guards(s) : NN_OK;
+    return hostile ? check_guards(plan, s) : NN_OK;
 }
 
 nn_status nn_plan_run(nn_plan *plan, uint64_t seed)
 {
+    for (int64_t i = 0; i < plan->n_stores; i++) NN_TRY(nn_params_refresh(plan->stores[i]));
     for (int64_t i = 0; i < plan->n_steps; i++) NN_TRY(run_step(plan, &plan->steps[i], seed));
     return plan->device->backend->sync(plan->device);
 }
@@ -87,19 +115,25 @@ static void gather(const nn_view *v, int d, const char *from, char **to)
     for (int64_t i = 0; i < v->dim[d]; i++) gather(v, d + 1, from + i * v->stride[d] * size, to);
 }
 
+/* All that lies between the first and the last element of a view comes over at once. */
+static nn_status read_strided(nn_device *d, const nn_view *v, const void *src, char *dst)
+{
+    int64_t span = 1;
+    for (int i = 0; i < v->rank; i++) span += (v->dim[i] - 1) * v->stride[i];
+    if (!nn_view_elems(v)) return NN_OK;
+    char *host = nn_alloc(span, (size_t)nn_dtype_bytes(v->dtype));
+    NN_NEED(host);
+    nn_status status = d->backend->read(d, host, src, span * nn_dtype_bytes(v->dtype));
+    if (status == NN_OK) gather(v, 0, host, &dst);
+    nn_free(host);
+    return status;
+}
+
 nn_status nn_plan_read(nn_plan *plan, const nn_tensor *t, void *dst)
 {
     void *src = nn_plan_address(plan, t);
     NN_ASSERT(src || !plan->device->backend->computes);
-    if (nn_view_contiguous(&t->view))
+    if (!plan->device->backend->computes || nn_view_contiguous(&t->view))
         return plan->device->backend->read(plan->device, dst, src, nn_view_bytes(&t->view));
-    NN_ASSERT(plan->device->backend->host_memory);
-    char *to = dst;
-    gather(&t->view, 0, src, &to);
-    return NN_OK;
-}
-
-void *nn_plan_data(nn_plan *plan, const nn_tensor *t)
-{
-    return plan->device->backend->host_memory ? nn_plan_address(plan, t) : NULL;
+    return read_strided(plan->device, &t->view, src, dst);
 }

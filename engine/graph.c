@@ -28,6 +28,7 @@ nn_status nn_graph_create(nn_graph **out)
     nn_graph *g = nn_alloc(1, sizeof(*g));
     NN_NEED(g);
     g->scope = "";
+    g->compute = NN_F32;
     g->poison = (nn_tensor){ .kind = NN_POISON, .name = "(error)" };
     g->poison.root = &g->poison;
     for (int i = 0; i < NN_MAX_RANK; i++) g->poison.view.dim[i] = 1;
@@ -243,6 +244,30 @@ static nn_tensor *known_param(const nn_graph *g, const nn_param *param)
     return NULL;
 }
 
+/* Networks in f32 may run on a store of bf16 values. */
+static nn_tensor *as_computed(nn_graph *g, nn_tensor *t)
+{
+    return g->compute == NN_BF16 ? t : nn_precise(g, t);
+}
+
+/* Matrices and kernels are read as bf16 where the graph computes so, vectors as they are. */
+static nn_tensor *add_param(nn_graph *g, nn_params *store, nn_param *param)
+{
+    nn_view view = param->view;
+    if (g->compute == NN_BF16 && view.rank >= 2) {
+        nn_status status = nn_params_lower(store);
+        if (status != NN_OK) return nn_graph_stick(g, status);
+        view.dtype = NN_BF16;
+        view.data = param->half;
+    }
+    nn_tensor *t = nn_external(g, param->name, &view, view.data);
+    if (t->kind == NN_POISON) return t;
+    t->param = param;
+    t->store = store;
+    t->needs_grad = g->training && store->grads != NULL;
+    return as_computed(g, t);
+}
+
 nn_tensor *nn_param_at(nn_scope s, const char *name, nn_init init, int rank, const int64_t *dim)
 {
     if (s.g->status != NN_OK) return &s.g->poison;
@@ -252,13 +277,8 @@ nn_tensor *nn_param_at(nn_scope s, const char *name, nn_init init, int rank, con
     nn_status status = nn_params_declare(s.params, full, init, rank, dim, &param);
     if (status != NN_OK) return nn_graph_stick(s.g, status);
     nn_tensor *t = known_param(s.g, param);
-    if (t) return t;
-    t = nn_external(s.g, param->name, &param->view, param->view.data);
-    if (t->kind == NN_POISON) return t;
-    t->param = param;
-    t->store = s.params;
-    t->needs_grad = s.g->training && s.params->grads != NULL;
-    return t;
+    if (t) return as_computed(s.g, t);
+    return add_param(s.g, s.params, param);
 }
 
 void nn_checkpoint_begin(nn_graph *g)

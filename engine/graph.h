@@ -41,6 +41,7 @@ struct nn_tensor {
     void *external;   /* memory of an external root, or of an activation bound to outside memory */
     bool bound;       /* an activation that is written to `external` */
     nn_tensor *grad;  /* set by nn_backward */
+    nn_tensor *cast;  /* its copy in the graph's other float type, made when first asked for */
 };
 
 struct nn_node {
@@ -69,6 +70,7 @@ struct nn_graph {
     int segment, n_segments;
     bool in_backward;
     bool training;
+    nn_dtype compute; /* NN_BF16: products are of bf16; NN_F32: of what their operands are */
     nn_tensor poison;
 };
 
@@ -142,6 +144,9 @@ static inline nn_view nn_like(const nn_view *x) /* contiguous, same shape and dt
 {
     return nn_view_make(x->dtype, x->rank, x->dim);
 }
+
+/* x as an operand of a product: in a graph that computes in bf16, f32 is rounded. */
+nn_tensor *nn_lower(nn_graph *g, nn_tensor *x);
 
 /* The shape with its last n dims left out, in the dtype of statistics. */
 nn_view nn_leading(const nn_view *x, int n);

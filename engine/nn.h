@@ -53,6 +53,10 @@ nn_status nn_graph_status(const nn_graph *g)
 /* Parameters of stores with gradients ask for one from here on, and dropout is active. */
 void nn_graph_training(nn_graph *g);
 
+/* Networks built from here on compute in bf16 (docs/NUMERICS.md has the rules), or in the type of
+ * their operands (NN_F32, how a graph begins). */
+void nn_graph_compute(nn_graph *g, nn_dtype dtype);
+
 /* A place in the name tree: the names are those of the published weight files. */
 typedef struct nn_scope {
     nn_graph *g;
@@ -83,7 +87,7 @@ nn_tensor *nn_grad_of(const nn_tensor *t); /* after nn_backward; NULL if none ar
 /* -- element by element -- */
 
 /* y = a + b, a * b: shapes aligned at the last dimension, dims of size 1 broadcast; the result has
- * the larger shape. */
+ * the larger shape. Of bf16 and f32 it is f32. */
 nn_tensor *nn_add(nn_graph *g, nn_tensor *a, nn_tensor *b);
 nn_tensor *nn_mul(nn_graph *g, nn_tensor *a, nn_tensor *b);
 nn_tensor *nn_scale(nn_graph *g, nn_tensor *x, double factor,
@@ -101,6 +105,9 @@ nn_tensor *nn_broadcast(nn_graph *g, nn_tensor *x, int rank,
                         const int64_t *dim);         /* view with stride 0 */
 nn_tensor *nn_contiguous(nn_graph *g, nn_tensor *x); /* x itself, or a packed copy */
 nn_tensor *nn_cast(nn_graph *g, nn_tensor *x, nn_dtype dtype);
+
+/* x in the type that losses have and that the host reads: bf16 becomes f32, others stay. */
+nn_tensor *nn_precise(nn_graph *g, nn_tensor *x);
 
 /* Sum down to a shape whose dims are those of x or 1. */
 nn_tensor *nn_sum(nn_graph *g, nn_tensor *x, int rank, const int64_t *dim);

@@ -5,33 +5,23 @@
 
 #include "engine/base/alloc.h"
 
-enum { CHUNK = 1 << 18 }; /* elements staged on the host at a time */
-
-/* Copy between two flat buffers of one device, through the host. */
-static nn_status copy_flat(nn_device *d, float *dst, const float *src, int64_t n)
+/* Copy between two flat buffers of the store's device. */
+static nn_status copy_flat(nn_optimizer *o, float *dst, const float *src)
 {
-    float *host = nn_alloc(nn_min(n, CHUNK), sizeof(*host));
-    NN_NEED(host);
-    nn_status status = NN_OK;
-    for (int64_t i = 0; i < n && status == NN_OK; i += CHUNK) {
-        int64_t bytes = nn_min(n - i, CHUNK) * (int64_t)sizeof(*host);
-        status = d->backend->read(d, host, src + i, bytes);
-        if (status == NN_OK) status = d->backend->write(d, dst + i, host, bytes);
-    }
-    nn_free(host);
-    return status;
+    const nn_params *p = o->params;
+    return nn_device_convert(p->device, p->n_elems, NN_F32, src, NN_F32, dst);
 }
 
 static nn_status reserve(nn_optimizer *o)
 {
     nn_device *d = o->params->device;
     const nn_backend *b = d->backend;
-    int64_t n = o->params->n_elems, bytes = n * (int64_t)sizeof(float);
+    int64_t bytes = o->params->n_elems * (int64_t)sizeof(float);
     NN_NEED(o->m = b->alloc(d, bytes));
     NN_NEED(o->v = b->alloc(d, bytes));
     if (!(o->options.ema_decay > 0)) return NN_OK;
     NN_NEED(o->ema = b->alloc(d, bytes));
-    return copy_flat(d, o->ema, o->params->values, n);
+    return copy_flat(o, o->ema, o->params->values);
 }
 
 nn_status nn_optimizer_create(nn_params *params, const nn_adamw_options *options,
@@ -66,6 +56,7 @@ void nn_optimizer_add(nn_optimizer *o, nn_graph *g)
     const nn_adamw_options *a = &o->options;
     const nn_adamw_params p = { a->beta1, a->beta2, a->eps, a->weight_decay, a->clip_norm };
     const nn_view flat = nn_view_make(NN_F32, 1, (int64_t[]){ o->params->n_elems });
+    const nn_view flat_half = nn_view_make(NN_BF16, 1, flat.dim);
     const char *scope = g->scope;
     g->scope = "optimizer";
     nn_tensor *values = nn_external(g, "values", &flat, o->params->values);
@@ -73,16 +64,26 @@ void nn_optimizer_add(nn_optimizer *o, nn_graph *g)
     nn_tensor *m = nn_external(g, "adamw.m", &flat, o->m);
     nn_tensor *v = nn_external(g, "adamw.v", &flat, o->v);
     nn_tensor *ema = o->ema ? nn_external(g, "ema", &flat, o->ema) : NULL;
+    nn_tensor *half = o->params->half ? nn_external(g, "half", &flat_half, o->params->half) : NULL;
+    o->lowers = half != NULL;
     o->hyper = nn_input(g, "hyper", NN_F32, NN_DIMS(NN_HYPER_COUNT));
     o->norm = NN_NODE(g, NORM, NULL, grads);
     nn_keep(o->norm);
-    NN_NODE(g, ADAMW, &p, values, grads, m, v, o->hyper, o->norm, ema);
+    NN_NODE(g, ADAMW, &p, values, grads, m, v, o->hyper, o->norm, ema, half);
     g->scope = scope;
 }
 
 double nn_ema_decay(double decay, int64_t step)
 {
     return step <= 1 ? 0 : fmin(decay, (double)step / (9.0 + (double)step));
+}
+
+/* The update changes the values, and their bf16 copy with them if it knew of one. */
+static void changed(nn_optimizer *o)
+{
+    bool stale = o->params->stale || !o->lowers;
+    nn_params_touch(o->params);
+    o->params->stale = stale;
 }
 
 nn_status nn_optimizer_begin(nn_optimizer *o, nn_plan *plan, double lr)
@@ -93,14 +94,14 @@ nn_status nn_optimizer_begin(nn_optimizer *o, nn_plan *plan, double lr)
     hyper[NN_HYPER_CORRECT1] = (float)(1 - pow(o->options.beta1, (double)o->step));
     hyper[NN_HYPER_CORRECT2] = (float)(1 - pow(o->options.beta2, (double)o->step));
     hyper[NN_HYPER_EMA] = (float)(1 - nn_ema_decay(o->options.ema_decay, o->step));
-    nn_params_touch(o->params);
+    changed(o);
     return nn_plan_write(plan, o->hyper, hyper);
 }
 
 nn_status nn_optimizer_end(nn_optimizer *o, nn_plan *plan, float *norm)
 {
     *norm = 0;
-    nn_params_touch(o->params);
+    changed(o);
     NN_TRY(nn_plan_read(plan, o->norm, norm));
     if (isfinite(*norm)) return NN_OK;
     o->step--;
@@ -112,12 +113,12 @@ nn_status nn_optimizer_swap_ema(nn_optimizer *o)
 {
     NN_ASSERT(o->ema);
     nn_device *d = o->params->device;
-    int64_t n = o->params->n_elems;
-    float *kept = d->backend->alloc(d, n * (int64_t)sizeof(*kept));
+    float *kept = d->backend->alloc(d, o->params->n_elems * (int64_t)sizeof(*kept));
     NN_NEED(kept);
-    nn_status status = copy_flat(d, kept, o->params->values, n);
-    if (status == NN_OK) status = copy_flat(d, o->params->values, o->ema, n);
-    if (status == NN_OK) status = copy_flat(d, o->ema, kept, n);
+    nn_status status = copy_flat(o, kept, o->params->values);
+    if (status == NN_OK) status = copy_flat(o, o->params->values, o->ema);
+    if (status == NN_OK) status = copy_flat(o, o->ema, kept);
+    if (status == NN_OK) status = d->backend->sync(d);
     d->backend->free(d, kept);
     nn_params_touch(o->params);
     return status;

@@ -31,6 +31,7 @@ typedef struct nn_optimizer {
     int64_t n_skipped;  /* runs whose norm was not finite */
     nn_tensor *hyper;   /* input of the graph the optimizer was last added to */
     nn_tensor *norm;    /* [1] global norm of the gradients, before clipping; kept */
+    bool lowers;        /* the update writes the bf16 copy of the values too */
 } nn_optimizer;
 
 /* The store (f32) must have gradients. The moments start at zero, the moving average at the weights

@@ -19,8 +19,9 @@ nn_status nn_params_create(nn_params **out)
 void nn_params_destroy(nn_params *p)
 {
     if (!p) return;
-    if (p->values) p->device->backend->free(p->device, p->values);
-    if (p->grads) p->device->backend->free(p->device, p->grads);
+    void *const blocks[] = { p->values, p->grads, p->half, p->vectors };
+    for (int i = 0; i < NN_COUNT(blocks); i++)
+        if (blocks[i]) p->device->backend->free(p->device, blocks[i]);
     nn_free(p->items);
     nn_free(p->table);
     nn_arena_free(&p->arena);
@@ -57,6 +58,12 @@ static nn_status rehash(nn_params *p)
     return NN_OK;
 }
 
+/* Elements that it takes in the flat buffers. */
+static int64_t padded(const nn_param *param)
+{
+    return (nn_view_elems(&param->view) + 15) / 16 * 16;
+}
+
 static nn_status add(nn_params *p, const char *name, nn_init init, const nn_view *want,
                      nn_param **out)
 {
@@ -70,7 +77,7 @@ static nn_status add(nn_params *p, const char *name, nn_init init, const nn_view
     param->init = init;
     param->offset = p->n_elems;
     param->index = p->n;
-    p->n_elems += (nn_view_elems(want) + 15) / 16 * 16;
+    p->n_elems += padded(param);
     p->items[p->n++] = param;
     p->table[slot_of(p, name)] = p->n;
     *out = param;
@@ -95,91 +102,80 @@ nn_status nn_params_declare(nn_params *p, const char *name, nn_init init, int ra
     return NN_OK;
 }
 
-nn_status nn_params_alloc(nn_params *p, nn_device *device, bool with_grads)
+static nn_status reserve(nn_params *p, int64_t elems, int64_t size, void *out)
+{
+    void *block = p->device->backend->alloc(p->device, nn_max(elems, 1) * size);
+    NN_NEED(block);
+    memcpy(out, &block, sizeof(block));
+    return NN_OK;
+}
+
+/* The flat buffer of all values in the store's dtype. */
+static nn_status reserve_values(nn_params *p)
 {
     int64_t size = nn_dtype_bytes(p->dtype);
-    NN_ASSERT(!p->sealed);
-    p->device = device;
-    p->values = device->backend->alloc(device, p->n_elems * size);
-    NN_NEED(p->values);
-    if (with_grads) {
-        p->grads = device->backend->alloc(device, p->n_elems * size);
-        NN_NEED(p->grads);
-    }
+    NN_TRY(reserve(p, p->n_elems, size, &p->values));
     for (int64_t i = 0; i < p->n; i++)
         p->items[i]->view.data = (char *)p->values + p->items[i]->offset * size;
-    p->sealed = true;
     return NN_OK;
 }
 
-nn_status nn_params_borrow(nn_params *p, nn_device *device)
+static nn_status reserve_half(nn_params *p)
 {
-    NN_ASSERT(!p->sealed);
-    p->device = device;
-    p->sealed = true;
+    NN_TRY(reserve(p, p->n_elems, sizeof(*p->half), &p->half));
+    for (int64_t i = 0; i < p->n; i++) p->items[i]->half = p->half + p->items[i]->offset;
     return NN_OK;
 }
 
-void nn_params_bind(nn_params *p, nn_param *param, void *data)
+/* Matrices and kernels as bf16, vectors as f32. */
+static nn_status reserve_halves_only(nn_params *p)
 {
-    NN_ASSERT(p->sealed && !p->values);
-    param->view.data = data;
-    nn_params_touch(p);
-}
-
-static void draw(const nn_param *param, uint64_t seed, float *out)
-{
-    int64_t n = nn_view_elems(&param->view);
-    nn_rng rng = nn_rng_make(seed, param->name, 0);
-    for (int64_t i = 0; i < n; i++) {
-        switch (param->init.kind) {
-        case NN_INIT_ZEROS:
-            out[i] = 0;
-            break;
-        case NN_INIT_ONES:
-            out[i] = 1;
-            break;
-        case NN_INIT_NORMAL:
-            out[i] = param->init.scale * nn_rng_normal(&rng);
-            break;
-        case NN_INIT_UNIFORM:
-            out[i] = param->init.scale * (2.0f * nn_rng_uniform(&rng) - 1.0f);
-            break;
+    int64_t n_vectors = 0;
+    NN_TRY(reserve_half(p));
+    for (int64_t i = 0; i < p->n; i++)
+        if (p->items[i]->view.rank < 2) n_vectors += padded(p->items[i]);
+    NN_TRY(reserve(p, n_vectors, sizeof(*p->vectors), &p->vectors));
+    float *next = p->vectors;
+    for (int64_t i = 0; i < p->n; i++) {
+        nn_param *param = p->items[i];
+        if (param->view.rank < 2) {
+            param->view.data = next;
+            next += padded(param);
+        } else {
+            param->view.dtype = NN_BF16;
+            param->view.data = param->half;
         }
     }
+    return NN_OK;
 }
 
-nn_status nn_params_init(nn_params *p, uint64_t seed)
+nn_status nn_params_alloc(nn_params *p, nn_device *device, bool with_grads)
+{
+    bool half = p->dtype == NN_F32 && nn_device_storage(device) == NN_BF16;
+    NN_ASSERT(!p->sealed);
+    p->device = device;
+    if (half && !with_grads)
+        NN_TRY(reserve_halves_only(p));
+    else
+        NN_TRY(reserve_values(p));
+    if (half && with_grads) NN_TRY(reserve_half(p));
+    if (with_grads) NN_TRY(reserve(p, p->n_elems, nn_dtype_bytes(p->dtype), &p->grads));
+    p->sealed = true;
+    return NN_OK;
+}
+
+nn_status nn_params_lower(nn_params *p)
 {
     NN_ASSERT(p->dtype == NN_F32);
-    int64_t most = 0;
-    for (int64_t i = 0; i < p->n; i++) most = nn_max(most, nn_view_elems(&p->items[i]->view));
-    float *host = nn_alloc(most, sizeof(*host));
-    NN_NEED(host);
-    nn_status status = NN_OK;
-    for (int64_t i = 0; i < p->n && status == NN_OK; i++) {
-        draw(p->items[i], seed, host);
-        status = nn_params_write(p, p->items[i], host);
-    }
-    nn_free(host);
-    return status;
-}
-
-nn_status nn_params_write(nn_params *p, nn_param *param, const void *src)
-{
-    NN_ASSERT(p->values);
-    nn_params_touch(p);
-    return p->device->backend->write(p->device, param->view.data, src, nn_view_bytes(&param->view));
-}
-
-nn_status nn_params_read(const nn_params *p, const nn_param *param, void *dst)
-{
-    return p->device->backend->read(p->device, dst, param->view.data, nn_view_bytes(&param->view));
+    if (!p->sealed || p->half) return NN_OK;
+    p->stale = true;
+    return reserve_half(p);
 }
 
 void nn_params_touch(nn_params *p)
 {
     p->version++;
+    p->stale = true;
 }
 
 int64_t nn_params_count(const nn_params *p)
@@ -187,17 +183,4 @@ int64_t nn_params_count(const nn_params *p)
     int64_t n = 0;
     for (int64_t i = 0; i < p->n; i++) n += nn_view_elems(&p->items[i]->view);
     return n;
-}
-
-uint64_t nn_params_hash(const nn_params *p)
-{
-    uint64_t h = 0;
-    for (int64_t i = 0; i < p->n; i++) {
-        const nn_param *param = p->items[i];
-        h = nn_hash(h, param->name, (int64_t)strlen(param->name));
-        h = nn_hash(h, param->view.dim, param->view.rank * (int64_t)sizeof(int64_t));
-        if (p->device->backend->host_memory)
-            h = nn_hash(h, param->view.data, nn_view_bytes(&param->view));
-    }
-    return h;
 }

@@ -3,7 +3,11 @@
  *
  * Life: declare (building a graph does it), nn_params_alloc, then initialise or load; later graphs
  * find the same parameters by name. Values, gradients and optimizer state are flat f32 buffers in
- * one order, that of declaration, so that the optimizer sees one vector. */
+ * one order, that of declaration, so that the optimizer sees one vector.
+ *
+ * For networks that compute in bf16 a store keeps a flat bf16 copy of the values with the same
+ * offsets. Where nothing is trained on a device that stores bf16, matrices and kernels exist as
+ * bf16 only. Either way the host reads and writes f32. */
 #ifndef ENGINE_PARAMS_H
 #define ENGINE_PARAMS_H
 
@@ -23,7 +27,8 @@ typedef struct nn_init {
 
 typedef struct nn_param {
     const char *name; /* the published name */
-    nn_view view;     /* data: the values, on the device */
+    nn_view view;     /* data: the values, on the device; bf16 where there is nothing better */
+    void *half;       /* the bf16 values, on the device; NULL = none */
     nn_init init;
     int64_t offset; /* elements in the flat buffers */
     int64_t index;  /* order of declaration */
@@ -35,10 +40,13 @@ typedef struct nn_params {
     int64_t n, capacity;
     int64_t n_elems; /* of all, each rounded up to 16 elements */
     nn_device *device;
-    float *values;    /* flat; NULL when the values are borrowed (a mapped file) */
+    float *values;    /* flat; NULL when matrices and kernels are bf16 only */
     float *grads;     /* flat; NULL unless trained */
+    uint16_t *half;   /* flat, bf16; NULL = none */
+    float *vectors;   /* where there are no flat f32 values: the vectors, one after the other */
     nn_dtype dtype;   /* of new parameters: NN_F32 (NN_F64 in gradient tests) */
     bool sealed;      /* allocated: no more declarations */
+    bool stale;       /* the values changed, their bf16 copy has not */
     uint64_t version; /* raised when the values change; kernels repack then */
     int64_t *table;   /* open-addressing index by name */
     int64_t table_size;
@@ -55,30 +63,37 @@ nn_status nn_params_declare(nn_params *p, const char *name, nn_init init, int ra
 nn_param *nn_params_find(const nn_params *p, const char *name); /* NULL if absent */
 
 /* Reserve the flat buffers on the device and seal the store. with_grads adds the gradient buffer.
- */
+ * Where the device wants bf16 (nn_device_storage): with gradients the bf16 copy beside the f32
+ * values, without them bf16 instead of f32. */
 nn_status nn_params_alloc(nn_params *p, nn_device *device, bool with_grads) NN_CHECKED;
 
-/* Seal without memory: every parameter will be bound to memory of the caller (a mapped weight
- * file). */
-nn_status nn_params_borrow(nn_params *p, nn_device *device) NN_CHECKED;
-void nn_params_bind(nn_params *p, nn_param *param, void *data);
+/* Reserve the bf16 copy of an f32 store if it is sealed and has none. Building a graph in bf16 does
+ * it. */
+nn_status nn_params_lower(nn_params *p) NN_CHECKED;
+
+/* Bring the bf16 copy up to date if the values have changed. Running a plan does it. */
+nn_status nn_params_refresh(nn_params *p) NN_CHECKED;
 
 /* Draw all values: each from its own stream, keyed by (seed, name), whatever the order of
  * declaration. */
 nn_status nn_params_init(nn_params *p, uint64_t seed) NN_CHECKED;
 
-/* Copy one parameter from or to host memory (its dtype, contiguous). */
+/* Copy one parameter from or to host memory (contiguous, in the dtype of the store, whatever is
+ * kept on the device). */
 nn_status nn_params_write(nn_params *p, nn_param *param, const void *src) NN_CHECKED;
 nn_status nn_params_read(const nn_params *p, const nn_param *param, void *dst) NN_CHECKED;
 
-/* The values changed outside the engine: packed copies are stale. */
+/* The gradient of one parameter, as nn_params_read. The store must have gradients. */
+nn_status nn_params_read_gradient(const nn_params *p, const nn_param *param, void *dst) NN_CHECKED;
+
+/* The values changed outside the engine: packed copies and the bf16 copy are stale. */
 void nn_params_touch(nn_params *p);
 
 /* Sum of the elements of all parameters (without padding). */
 int64_t nn_params_count(const nn_params *p);
 
-/* Hash of names, shapes and values: two stores that compute the same have the same. Host-visible
- * devices only. */
-uint64_t nn_params_hash(const nn_params *p);
+/* Hash of names, shapes and values as the host reads them: two stores that compute the same have
+ * the same. */
+nn_status nn_params_hash(const nn_params *p, uint64_t *hash) NN_CHECKED;
 
 #endif

@@ -123,6 +123,20 @@ static void connect(nn_plan *plan)
     }
 }
 
+static nn_status find_stores(nn_plan *plan)
+{
+    const nn_graph *g = plan->graph;
+    for (int64_t i = 0; i < g->n_tensors; i++) {
+        nn_params *store = g->tensors[i]->store;
+        int64_t k = 0;
+        while (k < plan->n_stores && plan->stores[k] != store) k++;
+        if (!store || k < plan->n_stores) continue;
+        NN_TRY(nn_grow(&plan->stores, &plan->stores_capacity, k, sizeof(*plan->stores)));
+        plan->stores[plan->n_stores++] = store;
+    }
+    return NN_OK;
+}
+
 static nn_status build(nn_plan *plan)
 {
     NN_TRY(nn_graph_status(plan->graph));
@@ -137,7 +151,8 @@ static nn_status build(nn_plan *plan)
     NN_TRY(reserve(plan, plan->stats.workspace_bytes, &plan->workspace));
     NN_TRY(reserve(plan, plan->stats.packed_bytes, &plan->packed));
     connect(plan);
-    return NN_OK;
+    NN_TRY(find_stores(plan));
+    return plan->options.hostile ? nn_plan_make_poison(plan) : NN_OK;
 }
 
 nn_status nn_plan_create(nn_graph *g, nn_device *device, const nn_plan_options *options,
@@ -170,6 +185,8 @@ void nn_plan_destroy(nn_plan *plan)
     if (plan->packed) b->free(plan->device, plan->packed);
     nn_free(plan->steps);
     nn_free(plan->places);
+    nn_free(plan->stores);
+    nn_free(plan->poison);
     nn_free(plan);
 }
 

@@ -48,9 +48,6 @@ nn_status nn_plan_run(nn_plan *plan, uint64_t seed) NN_CHECKED;
 nn_status nn_plan_write(nn_plan *plan, nn_tensor *t, const void *src) NN_CHECKED;
 nn_status nn_plan_read(nn_plan *plan, const nn_tensor *t, void *dst) NN_CHECKED;
 
-/* The tensor's memory on a host device, NULL elsewhere. */
-void *nn_plan_data(nn_plan *plan, const nn_tensor *t);
-
 /* -- profile (options.profile) -- */
 
 /* Table of the costliest kinds of nodes, and a chrome-trace JSON of the last run. */

@@ -33,12 +33,18 @@ struct nn_plan {
     int64_t n_steps;
     nn_place *places; /* by tensor id */
     char *activations, *workspace, *packed;
+    nn_params **stores; /* whose values the graph reads */
+    int64_t n_stores, stores_capacity;
+    char *poison; /* hostile plans: NaN for the largest output with its guard bands */
     nn_plan_stats stats;
 };
 
 /* plan_layout.c: liveness, in-place and offsets. Fills places and stats.activation_bytes; steps
  * exist. */
 nn_status nn_plan_layout(nn_plan *plan) NN_CHECKED;
+
+/* exec.c: what hostile plans need, once the steps exist. */
+nn_status nn_plan_make_poison(nn_plan *plan) NN_CHECKED;
 
 /* Address of a tensor's first element in the plan, NULL for absent. */
 void *nn_plan_address(const nn_plan *plan, const nn_tensor *t);

@@ -146,7 +146,7 @@ nn_status nn_params_load(nn_params *params, const char *path, const nn_prefix *p
                          int n_prefixes, int64_t *n_extra)
 {
     loader l = { params, path, { prefixes, n_prefixes }, { 0 }, NULL };
-    NN_ASSERT(params->values && params->dtype == NN_F32);
+    NN_ASSERT(params->sealed && params->dtype == NN_F32);
     NN_TRY(nn_weights_open(path, &l.file));
     nn_status status = load(&l, n_extra);
     nn_free(l.tensor);
@@ -206,7 +206,7 @@ static nn_status collect(saver *w)
     NN_NEED(w->tensors);
     w->names = nn_alloc(params->n, sizeof(*w->names));
     NN_NEED(w->names);
-    if (w->dtype != NN_F32 || !params->device->backend->host_memory) {
+    if (w->dtype != NN_F32 || !params->values || !params->device->backend->host_memory) {
         w->host = nn_alloc(largest(params), sizeof(*w->host));
         NN_NEED(w->host);
         w->bytes = nn_alloc(nn_params_count(params), (size_t)nn_dtype_bytes(w->dtype));

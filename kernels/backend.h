@@ -11,6 +11,7 @@ typedef struct nn_backend {
     const nn_kernel *const *kernels; /* [NN_OP_COUNT], lists ending in {0}; a NULL list is empty */
     bool host_memory;                /* the host may touch the device's pointers */
     bool computes;                   /* false: plans are made and counted, nothing is executed */
+    bool stores_bf16; /* its kernels take bf16 in memory, mixed with f32 as graphs in bf16 do */
     nn_status (*open)(nn_device *d); /* optional */
     void (*close)(nn_device *d);     /* optional */
     void *(*alloc)(nn_device *d,
@@ -28,12 +29,26 @@ struct nn_device {
     const nn_backend *fallback; /* asked when no kernel of the backend accepts; NULL = none */
     nn_pool *pool;
     void *stream;
+    nn_dtype arithmetic; /* of products: NN_F32, or NN_BF16 */
 };
 
 /* name: "cpu", "ref", "null" (or "cuda" where built). n_threads <= 0: all processors. Owner: the
  * caller. Errors: NN_NOT_FOUND names the backends of this build. */
 nn_status nn_device_open(const char *name, int n_threads, nn_device **out) NN_CHECKED;
 void nn_device_close(nn_device *d);
+
+/* Networks compute in `dtype` from here on: NN_F32 (how a device opens) or NN_BF16. To be chosen
+ * before parameters are allocated. Errors: NN_UNSUPPORTED where the backend cannot. */
+nn_status nn_device_compute(nn_device *d, nn_dtype dtype) NN_CHECKED;
+
+/* What graphs and weights are to be made of on this device: NN_BF16 where it computes in bf16 and
+ * its backend stores that, else NN_F32. */
+nn_dtype nn_device_storage(const nn_device *d);
+
+/* Convert n packed elements on the device, of any two float types; the same type is a copy.
+ * Enqueued. */
+nn_status nn_device_convert(nn_device *d, int64_t n, nn_dtype from, const void *src, nn_dtype to,
+                            void *dst) NN_CHECKED;
 
 /* First kernel of the op that accepts the call on this device, NULL if none does. skip > 0: leave
  * out that many accepting kernels (tests run every one of them). */

@@ -14,6 +14,7 @@
 #include "kernels/cuda/cuda.h"
 #endif
 #include "kernels/null/null.h"
+#include "kernels/params.h"
 
 static void *host_alloc(nn_device *d, int64_t bytes)
 {
@@ -51,7 +52,9 @@ static nn_status host_sync(nn_device *d)
     .host_memory = true, .computes = true, .alloc = host_alloc, .free = host_free,                 \
     .write = host_copy, .read = host_copy, .zero = host_zero, .sync = host_sync
 
-static const nn_backend ref_backend = { .name = "ref", .kernels = nn_ref_table, HOST_MEMORY };
+static const nn_backend ref_backend = {
+    .name = "ref", .kernels = nn_ref_table, .stores_bf16 = true, HOST_MEMORY
+};
 
 #ifdef NN_CPU
 #define CPU_BACKEND(table)                                                                         \
@@ -100,6 +103,7 @@ nn_status nn_device_open(const char *name, int n_threads, nn_device **out)
 {
     nn_device *d = nn_alloc(1, sizeof(*d));
     NN_NEED(d);
+    d->arithmetic = NN_F32;
     nn_status status = open_backend(d, name);
     if (status == NN_OK && d->backend->computes) status = nn_pool_create(n_threads, &d->pool);
     if (status != NN_OK) {
@@ -118,6 +122,20 @@ void nn_device_close(nn_device *d)
     nn_free(d);
 }
 
+nn_status nn_device_compute(nn_device *d, nn_dtype dtype)
+{
+    if (dtype != NN_F32 && !(dtype == NN_BF16 && d->backend->stores_bf16))
+        return nn_fail(NN_UNSUPPORTED, "device %s does not compute in %s", d->backend->name,
+                       nn_dtype_name(dtype));
+    d->arithmetic = dtype;
+    return NN_OK;
+}
+
+nn_dtype nn_device_storage(const nn_device *d)
+{
+    return d->backend->stores_bf16 && d->arithmetic == NN_BF16 ? NN_BF16 : NN_F32;
+}
+
 static const nn_kernel *choose(const nn_backend *b, nn_op_id op, const nn_call *c, int *skip)
 {
     for (const nn_kernel *k = b->kernels[op]; k && k->name; k++)
@@ -129,6 +147,24 @@ const nn_kernel *nn_device_kernel(const nn_device *d, nn_op_id op, const nn_call
 {
     const nn_kernel *k = choose(d->backend, op, c, &skip);
     return k || !d->fallback ? k : choose(d->fallback, op, c, &skip);
+}
+
+nn_status nn_device_convert(nn_device *d, int64_t n, nn_dtype from, const void *src, nn_dtype to,
+                            void *dst)
+{
+    const nn_copy_params params = { to };
+    nn_call c = { .n_in = 1, .n_out = 1, .params = &params, .pool = d->pool, .stream = d->stream };
+    if (!n) return NN_OK;
+    c.in[0] = nn_view_make(from, 1, &n);
+    c.out[0] = nn_view_make(to, 1, &n);
+    const nn_kernel *k = nn_device_kernel(d, NN_OP_COPY, &c, 0);
+    if (!k)
+        return nn_fail(NN_UNSUPPORTED, "device %s does not make %s of %s", d->backend->name,
+                       nn_dtype_name(to), nn_dtype_name(from));
+    NN_ASSERT(!k->workspace && !k->prepare); /* nothing to arrange in a packed copy */
+    c.in[0].data = (void *)(uintptr_t)src;
+    c.out[0].data = dst;
+    return k->run(&c);
 }
 
 const char *nn_op_name(nn_op_id op)

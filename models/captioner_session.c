@@ -16,9 +16,9 @@ struct captioner_session {
     nn_device *owner;
 };
 
-static nn_status reserve(captioner_session *s, float **out, int64_t elems)
+static nn_status reserve(captioner_session *s, void **out, int64_t elems)
 {
-    *out = s->owner->backend->alloc(s->owner, elems * (int64_t)sizeof(float));
+    *out = s->owner->backend->alloc(s->owner, elems * nn_dtype_bytes(s->cache.dtype));
     NN_NEED(*out);
     return NN_OK;
 }
@@ -27,7 +27,7 @@ static nn_status reserve_cache(captioner_session *s)
 {
     text_cache *k = &s->cache;
     int64_t rows = k->images * k->beams, width = s->config.text.hidden_size;
-    s->row_bytes = k->room * width * (int64_t)sizeof(float);
+    s->row_bytes = k->room * width * nn_dtype_bytes(k->dtype);
     for (int i = 0; i < s->config.text.n_layers; i++) {
         NN_TRY(reserve(s, &k->self_k[i], rows * k->room * width));
         NN_TRY(reserve(s, &k->self_v[i], rows * k->room * width));
@@ -45,6 +45,7 @@ static nn_status plan_look(captioner_session *s, nn_params *params)
 {
     const vit_config *v = &s->config.vision;
     NN_TRY(nn_graph_create(&s->look_graph));
+    nn_graph_compute(s->look_graph, s->cache.dtype);
     nn_scope root = nn_root(s->look_graph, params, "");
     s->pixels = nn_input(s->look_graph, "pixels", NN_F32,
                          NN_DIMS(s->cache.images, v->image_size, v->image_size, 3));
@@ -59,12 +60,13 @@ static nn_status plan_step(captioner_session *s, nn_params *params)
     int64_t rows = s->cache.images * s->cache.beams;
     NN_TRY(nn_graph_create(&s->step_graph));
     nn_graph *g = s->step_graph;
+    nn_graph_compute(g, s->cache.dtype);
     nn_scope root = nn_root(g, params, "");
     s->ids = nn_input(g, "ids", NN_I32, NN_DIMS(rows, 1));
     s->position = nn_input(g, "position", NN_I32, NN_DIMS(1));
     s->seen = nn_input(g, "seen", NN_I32, NN_DIMS(rows, s->cache.room));
-    s->logits = text_decoder_step(nn_at(root, "text_decoder"), &s->config.text, s->ids, s->position,
-                                  s->seen, &s->cache);
+    s->logits = nn_precise(g, text_decoder_step(nn_at(root, "text_decoder"), &s->config.text,
+                                                s->ids, s->position, s->seen, &s->cache));
     nn_keep(s->logits);
     return nn_plan_create(g, s->owner, &(nn_plan_options){ .frozen = true }, &s->step_plan);
 }
@@ -87,9 +89,11 @@ nn_status captioner_session_create(const captioner_config *c, nn_params *params,
     NN_NEED(s);
     s->owner = device;
     s->config = *c;
-    s->cache = (text_cache){
-        .images = images, .beams = beams, .room = room, .tokens = vit_tokens(&c->vision)
-    };
+    s->cache = (text_cache){ .images = images,
+                             .beams = beams,
+                             .room = room,
+                             .tokens = vit_tokens(&c->vision),
+                             .dtype = nn_device_storage(device) };
     nn_status status = open_session(s, params);
     if (status != NN_OK) {
         captioner_session_destroy(s);
@@ -99,7 +103,7 @@ nn_status captioner_session_create(const captioner_config *c, nn_params *params,
     return NN_OK;
 }
 
-static void release(captioner_session *s, float *block)
+static void release(captioner_session *s, void *block)
 {
     if (block) s->owner->backend->free(s->owner, block);
 }
@@ -129,7 +133,7 @@ nn_status captioner_session_look(captioner_session *s, const float *pixels)
 }
 
 /* Row r goes on from what row parents[r] has said so far. */
-static nn_status reorder(captioner_session *s, int rows, const int32_t *parents, float *layer)
+static nn_status reorder(captioner_session *s, int rows, const int32_t *parents, void *layer)
 {
     const nn_backend *b = s->owner->backend;
     bool moved = false;

@@ -88,7 +88,7 @@ nn_tensor *detector_features(nn_scope s, nn_tensor *map)
     const int64_t *dim = map->view.dim;
     int64_t n = dim[0], width = dim[3], places = dim[1] * dim[2];
     nn_enter(s);
-    nn_tensor *sum = nn_sum(s.g, map, NN_DIMS(n, 1, 1, width));
+    nn_tensor *sum = nn_sum(s.g, nn_precise(s.g, map), NN_DIMS(n, 1, 1, width));
     return nn_scale(s.g, nn_reshape(s.g, sum, NN_DIMS(n, width)), 1.0 / (double)places, 0);
 }
 

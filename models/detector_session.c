@@ -10,13 +10,14 @@ struct detector_session {
 };
 
 static nn_status build(detector_session *s, const detector_config *c, nn_params *params,
-                       int64_t images)
+                       nn_device *device, int64_t images)
 {
     NN_TRY(nn_graph_create(&s->graph));
+    nn_graph_compute(s->graph, nn_device_storage(device));
     nn_scope root = nn_root(s->graph, params, "");
     s->pixels = nn_input(s->graph, "pixels", NN_F32, NN_DIMS(images, c->size, c->size, 3));
     nn_tensor *map = detector_map(root, c, s->pixels);
-    s->logits = detector_logits(root, c, map);
+    s->logits = nn_precise(s->graph, detector_logits(root, c, map));
     s->features = detector_features(root, map);
     nn_keep(s->logits);
     nn_keep(s->features);
@@ -28,7 +29,7 @@ nn_status detector_session_create(const detector_config *c, nn_params *params, n
 {
     detector_session *s = nn_alloc(1, sizeof(*s));
     NN_NEED(s);
-    nn_status status = build(s, c, params, images);
+    nn_status status = build(s, c, params, device, images);
     if (status == NN_OK)
         status = nn_plan_create(s->graph, device, &(nn_plan_options){ .frozen = true }, &s->plan);
     if (status != NN_OK) {
@@ -75,7 +76,7 @@ static nn_status load(const char *directory, nn_device *device, const detector_c
                       nn_params *params)
 {
     detector_session s = { 0 };
-    nn_status status = build(&s, config, params, 1);
+    nn_status status = build(&s, config, params, device, 1);
     if (status == NN_OK) status = nn_graph_status(s.graph);
     nn_graph_destroy(s.graph);
     if (status == NN_OK) status = nn_params_alloc(params, device, false);

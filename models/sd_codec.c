@@ -20,16 +20,20 @@ static nn_status make_plans(sd_codec *k, nn_params *params)
     int64_t f = vae_stride(&k->c);
     nn_plan_options frozen = { .frozen = true };
     NN_TRY(nn_graph_create(&k->encode_graph));
+    nn_graph_compute(k->encode_graph, nn_device_storage(k->device));
     k->image_in = nn_input(k->encode_graph, "image", NN_F32,
                            NN_DIMS(k->batch, k->height, k->width, k->c.in_channels));
     k->moments = vae_encode(nn_root(k->encode_graph, params, ""), &k->c, k->image_in);
+    k->moments = nn_precise(k->encode_graph, k->moments);
     nn_keep(k->moments);
     NN_TRY(nn_plan_create(k->encode_graph, k->device, &frozen, &k->encode));
     NN_TRY(nn_graph_create(&k->decode_graph));
+    nn_graph_compute(k->decode_graph, nn_device_storage(k->device));
     k->latent_in = nn_input(k->decode_graph, "latent", NN_F32,
                             NN_DIMS(k->batch, k->height / f, k->width / f, k->c.latent_channels));
     nn_tensor *code = nn_scale(k->decode_graph, k->latent_in, 1 / k->c.scaling_factor, 0);
     k->image_out = vae_decode(nn_root(k->decode_graph, params, ""), &k->c, code);
+    k->image_out = nn_precise(k->decode_graph, k->image_out);
     nn_keep(k->image_out);
     NN_TRY(nn_plan_create(k->decode_graph, k->device, &frozen, &k->decode));
     int64_t most = nn_max(nn_view_elems(&k->image_in->view), nn_view_elems(&k->moments->view));

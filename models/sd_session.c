@@ -18,9 +18,10 @@ struct sd_session {
 static nn_status make_text(sd_session *s)
 {
     NN_TRY(nn_graph_create(&s->text_graph));
+    nn_graph_compute(s->text_graph, nn_device_storage(s->device));
     s->ids = nn_input(s->text_graph, "ids", NN_I32,
                       NN_DIMS(s->batch * s->passes, s->m->text.max_positions));
-    s->context_out = sd_text(s->m, s->text_graph, s->ids, false);
+    s->context_out = nn_precise(s->text_graph, sd_text(s->m, s->text_graph, s->ids, false));
     nn_keep(s->context_out);
     return nn_plan_create(s->text_graph, s->device, &(nn_plan_options){ .frozen = true }, &s->text);
 }
@@ -31,11 +32,12 @@ static nn_status make_unet(sd_session *s, int64_t height, int64_t width)
     nn_graph *g;
     NN_TRY(nn_graph_create(&s->unet_graph));
     g = s->unet_graph;
+    nn_graph_compute(g, nn_device_storage(s->device));
     s->latent = nn_input(g, "latent", NN_F32, NN_DIMS(n, height, width, s->m->unet.in_channels));
     s->t = nn_input(g, "t", NN_F32, NN_DIMS(n));
     s->context = nn_input(g, "context", NN_F32,
                           NN_DIMS(n, s->m->text.max_positions, s->m->text.hidden_size));
-    s->predicted = sd_unet(s->m, g, s->latent, s->t, s->context, false);
+    s->predicted = nn_precise(g, sd_unet(s->m, g, s->latent, s->t, s->context, false));
     nn_keep(s->predicted);
     return nn_plan_create(g, s->device, &(nn_plan_options){ .frozen = true }, &s->unet);
 }

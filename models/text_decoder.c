@@ -65,11 +65,11 @@ static nn_tensor *finish(nn_scope s, const state *d, nn_tensor *h, nn_tensor *re
     return layernorm(nn_at(s, "LayerNorm"), nn_add(s.g, h, residual), d->c->eps);
 }
 
-static nn_tensor *cached(nn_scope s, const state *d, const char *name, float *data, bool cross)
+static nn_tensor *cached(nn_scope s, const state *d, const char *name, void *data, bool cross)
 {
     const text_cache *k = d->cache;
     int64_t heads = d->c->heads, size = d->c->hidden_size / heads;
-    nn_view v = nn_view_make(NN_F32, 4,
+    nn_view v = nn_view_make(k->dtype, 4,
                              (int64_t[]){ cross ? k->images : k->images * k->beams,
                                           cross ? k->tokens : k->room, heads, size });
     return nn_external(s.g, name, &v, data);

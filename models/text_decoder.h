@@ -27,8 +27,9 @@ text_decoder_config text_decoder_config_blip_base(void);
  * D] and cross [images, tokens, H, D]. rows = images * beams. */
 typedef struct text_cache {
     int64_t images, beams, room, tokens;
-    float *self_k[TEXT_DECODER_MAX_LAYERS], *self_v[TEXT_DECODER_MAX_LAYERS];
-    float *cross_k[TEXT_DECODER_MAX_LAYERS], *cross_v[TEXT_DECODER_MAX_LAYERS];
+    nn_dtype dtype; /* that the graphs compute in */
+    void *self_k[TEXT_DECODER_MAX_LAYERS], *self_v[TEXT_DECODER_MAX_LAYERS];
+    void *cross_k[TEXT_DECODER_MAX_LAYERS], *cross_v[TEXT_DECODER_MAX_LAYERS];
 } text_cache;
 
 /* All positions at once: ids [B, T], key_mask [B, T] (0 = pad; NULL = none), image [B, S, D] ->

@@ -21,12 +21,12 @@ nn_tensor *vae_loss(nn_scope s, const vae_config *c, nn_tensor *image, nn_tensor
                     double kl_weight)
 {
     int64_t l = c->latent_channels;
-    nn_tensor *moments = vae_encode(s, c, image); /* [N, h, w, 2L] */
+    nn_tensor *moments = nn_precise(s.g, vae_encode(s, c, image)); /* [N, h, w, 2L] */
     nn_tensor *mu = nn_slice(s.g, moments, 3, 0, l);
     nn_tensor *logvar = nn_slice(s.g, moments, 3, l, 2 * l);
     nn_tensor *std = nn_activation(s.g, nn_scale(s.g, logvar, 0.5, 0), NN_ACT_EXP);
     nn_tensor *latent = nn_add(s.g, mu, nn_mul(s.g, std, noise));
-    nn_tensor *drawn = vae_decode(s, c, latent); /* [N, H, W, 3] */
+    nn_tensor *drawn = nn_precise(s.g, vae_decode(s, c, latent)); /* [N, H, W, 3] */
     nn_enter(s);
     nn_tensor *off = mean(s.g, nn_activation(s.g, nn_sub(s.g, drawn, image), NN_ACT_ABS));
     nn_tensor *loss = nn_add(s.g, off, nn_mse(s.g, drawn, image, NULL));

@@ -114,6 +114,7 @@ static nn_status make_plan(job *j)
                                       .profile = j->set->profile };
     NN_TRY(make_params(j));
     NN_TRY(nn_graph_create(&j->g));
+    nn_graph_compute(j->g, nn_device_storage(j->device));
     nn_tensor *y = build(j, j->g);
     double start = nn_clock_cpu_seconds();
     NN_TRY(nn_plan_create(j->g, j->device, &options, &j->plan));

@@ -86,7 +86,9 @@ static nn_status open_batch(batch *b, const sd_model *m, nn_device *device, int6
 {
     int64_t side = pixels / vae_stride(&m->vae), l = 2 * m->vae.latent_channels;
     int64_t dims[NN_CACHE_RANK] = { 1, side, side, l };
-    uint64_t codec = nn_mix(nn_params_hash(m->vae_params), (uint64_t)pixels);
+    uint64_t codec;
+    NN_TRY(nn_params_hash(m->vae_params, &codec));
+    codec = nn_mix(codec, (uint64_t)pixels);
     b->pixels = pixels;
     b->moments = side * side * l;
     if (nn_file_exists(path) && nn_cache_load(path, codec, dims, &b->cache) != NN_OK)

@@ -8,7 +8,9 @@
 #include "tools/cli.h"
 #include "tools/verify.h"
 
+static const char *const dtypes[] = { "f32", "bf16", NULL };
 static const char *device_name = "cpu", *only;
+static int dtype;
 static int64_t n_threads;
 
 static const nn_option options[] = {
@@ -21,6 +23,10 @@ static const nn_option options[] = {
       .low = 0,
       .high = 1024,
       .help = "threads; 0 = all processors" },
+    { .name = "dtype",
+      .choice = &dtype,
+      .choices = dtypes,
+      .help = "what convolutions and matrix products compute in" },
     { .name = "only", .text = &only, .value = "GLOB", .help = "run the cases whose name matches" },
     { 0 },
 };
@@ -65,6 +71,7 @@ static void run_case(tally *t, const json_t *json, nn_device *device)
     }
     if (only && fnmatch(only, name, 0) != 0) return;
     verify_case v = { .name = name, .json = json, .device = device, .abs = 2e-4, .rel = 1e-3 };
+    if (nn_device_storage(device) == NN_BF16) v.share = 1.0 / 32;
     if (json_object_get(tolerance, "abs"))
         v.abs = json_number_value(json_object_get(tolerance, "abs"));
     if (json_object_get(tolerance, "rel"))
@@ -99,6 +106,11 @@ static nn_status run_cases(const json_t *root, const char *path)
                        "%s: not a case file: \"format\": 1 and a list \"cases\" are expected",
                        path);
     NN_TRY(nn_device_open(device_name, (int)n_threads, &device));
+    nn_status status = nn_device_compute(device, dtype ? NN_BF16 : NN_F32);
+    if (status != NN_OK) {
+        nn_device_close(device);
+        return status;
+    }
     json_array_foreach(cases, i, one)
     {
         if (nn_cli_interrupted()) break;

@@ -114,8 +114,9 @@ static nn_status add_column(relabel_author *a, const char *dir, const char *styl
 
 static nn_status open_author(job *j, relabel_author *a, const char *const *prefix)
 {
-    snprintf(a->hash, sizeof(a->hash), "%016llx",
-             (unsigned long long)nn_params_hash(a->model.params));
+    uint64_t hash;
+    NN_TRY(nn_params_hash(a->model.params, &hash));
+    snprintf(a->hash, sizeof(a->hash), "%016llx", (unsigned long long)hash);
     return captioning_open(&a->model, j->device, &set, prefix, a->n, &a->captioning);
 }
 

@@ -32,6 +32,7 @@ static nn_status make_plans(loop *l)
     bool many = t->set.accumulate > 1;
     NN_TRY(nn_graph_create(&l->pass_graph));
     nn_graph_training(l->pass_graph);
+    nn_graph_compute(l->pass_graph, nn_device_storage(t->device));
     l->loss = t->build(t->ctx, l->pass_graph, t->params);
     nn_keep(l->loss);
     nn_backward(l->pass_graph, l->loss, 1.0 / (double)t->set.accumulate, many);

@@ -23,6 +23,7 @@ typedef struct verify_case {
     const json_t *json;
     nn_device *device;
     double abs, rel; /* tolerance */
+    double share;    /* in bf16: further tolerance, of the largest value of a tensor */
     double worst;    /* largest deviation over tolerance so far */
     char why[256];   /* the first value that is outside of it */
 } verify_case;

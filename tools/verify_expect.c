@@ -18,7 +18,8 @@ void verify_number(verify_case *v, const char *what, double got, double want, do
     v->worst = fmax(v->worst, over);
 }
 
-static void statistics(verify_case *v, const json_t *e, const char *name, const float *x, int64_t n)
+static void statistics(verify_case *v, const json_t *e, double abs, const char *name,
+                       const float *x, int64_t n)
 {
     static const char *const keys[] = { "mean", "std", "max_abs" };
     double sum = 0, squares = 0, most = 0, got[3];
@@ -34,7 +35,7 @@ static void statistics(verify_case *v, const json_t *e, const char *name, const 
         const json_t *want = json_object_get(e, keys[k]);
         char what[128];
         snprintf(what, sizeof(what), "%s.%s", name, keys[k]);
-        if (want) verify_number(v, what, got[k], json_number_value(want), v->abs, v->rel);
+        if (want) verify_number(v, what, got[k], json_number_value(want), abs, v->rel);
     }
 }
 
@@ -51,7 +52,8 @@ nn_status verify_expect(verify_case *v, const char *name, const float *values, i
     for (int i = 0; shape && fits && i < rank; i++)
         fits = json_integer_value(json_array_get(shape, (size_t)i)) == dim[i];
     if (!fits) return nn_fail(NN_SHAPE, "%s: %s has another shape than expected", v->name, name);
-    statistics(v, e, name, values, n);
+    double abs = v->abs + v->share * json_number_value(json_object_get(e, "max_abs"));
+    statistics(v, e, abs, name, values, n);
     json_object_foreach(json_object_get(e, "at"), key, want)
     {
         int64_t at = strtoll(key, NULL, 10);
@@ -59,7 +61,7 @@ nn_status verify_expect(verify_case *v, const char *name, const float *values, i
         if (at < 0 || at >= n)
             return nn_fail(NN_FORMAT, "%s: %s has no element %s", v->name, name, key);
         snprintf(what, sizeof(what), "%s[%s]", name, key);
-        verify_number(v, what, values[at], json_number_value(want), v->abs, v->rel);
+        verify_number(v, what, values[at], json_number_value(want), abs, v->rel);
     }
     return NN_OK;
 }

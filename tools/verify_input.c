@@ -221,17 +221,9 @@ static nn_status fill_one(const verify_case *v, nn_params *params, nn_param *p, 
     fill_job j = rule_of(hashed, &p->view);
     nn_free(hashed);
     float factor = (float)factor_of(weights, name);
-    if (params->device->backend->host_memory) {
-        j.out = p->view.data;
-        nn_pool_for(v->device->pool, n, 4096, fill_part, &j);
-        for (int64_t i = 0; factor != 1 && i < n; i++) j.out[i] *= factor;
-        add_to(weights, name, j.out, n);
-        nn_params_touch(params);
-        return NN_OK;
-    }
     j.out = nn_alloc(n, sizeof(float));
     NN_NEED(j.out);
-    fill_part(&j, 0, 0, n);
+    nn_pool_for(v->device->pool, n, 4096, fill_part, &j);
     for (int64_t i = 0; factor != 1 && i < n; i++) j.out[i] *= factor;
     add_to(weights, name, j.out, n);
     nn_status status = nn_params_write(params, p, j.out);

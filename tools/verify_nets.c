@@ -70,8 +70,9 @@ static nn_status check_output(verify_case *v, const forward *f, nn_plan *plan, i
 static nn_status run_plan(verify_case *v, forward *f, nn_graph *g, nn_params *params)
 {
     nn_plan *plan = NULL;
+    nn_graph_compute(g, nn_device_storage(v->device));
     f->build(f, g, params);
-    for (int k = 0; k < 2 && f->out_names[k]; k++) nn_keep(f->outs[k]);
+    for (int k = 0; k < 2 && f->out_names[k]; k++) nn_keep(f->outs[k] = nn_precise(g, f->outs[k]));
     NN_TRY(nn_plan_create(g, v->device, &(nn_plan_options){ .frozen = true }, &plan));
     nn_status status = NN_OK;
     for (int i = 0; i < MOST_INPUTS && f->input_names[i] && status == NN_OK; i++)

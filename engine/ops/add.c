@@ -6,6 +6,7 @@ enum { A, B };
 
 nn_tensor *nn_add(nn_graph *g, nn_tensor *a, nn_tensor *b)
 {
+    nn_promote(g, &a, &b);
     return NN_NODE(g, ADD, NULL, a, b);
 }
 

@@ -15,7 +15,7 @@ nn_tensor *nn_attention(nn_graph *g, nn_tensor *q, nn_tensor *k, nn_tensor *v, n
 {
     nn_attention_params p = { attend.scale, attend.causal, attend.prefix };
     if (p.scale == 0) p.scale = 1 / sqrt((double)nn_max(q->view.dim[3], 1));
-    return NN_NODE(g, ATTENTION, &p, q, k, v, key_mask);
+    return NN_NODE(g, ATTENTION, &p, nn_lower(g, q), nn_lower(g, k), nn_lower(g, v), key_mask);
 }
 
 static nn_status infer(const nn_node *n, nn_view out[])
@@ -73,8 +73,9 @@ const nn_op nn_op_attention = { .name = "attention",
 
 static nn_status infer_bwd(const nn_node *n, nn_view out[])
 {
-    NN_WANT(n, nn_view_same_shape(nn_in(n, DY), nn_in(n, Q_B)), "dy is %s, q is %s",
-            nn_view_text(nn_in(n, DY)).s, nn_view_text(nn_in(n, Q_B)).s);
+    const nn_view *dy = nn_in(n, DY), *q = nn_in(n, Q_B);
+    NN_WANT(n, nn_view_same_shape(dy, q) && dy->dtype == q->dtype, "dy is %s, q is %s",
+            nn_view_text(dy).s, nn_view_text(q).s);
     out[DQ] = nn_like(nn_in(n, Q_B));
     out[DK] = nn_like(nn_in(n, K_B));
     out[DV] = nn_like(nn_in(n, V_B));

@@ -20,6 +20,12 @@ nn_status nn_broadcast_shape(const nn_node *n, const nn_view *a, const nn_view *
     return NN_OK;
 }
 
+void nn_promote(nn_graph *g, nn_tensor **a, nn_tensor **b)
+{
+    if ((*a)->view.dtype == NN_F32) *b = nn_precise(g, *b);
+    if ((*b)->view.dtype == NN_F32) *a = nn_precise(g, *a);
+}
+
 nn_tensor *nn_sum_like(nn_graph *g, nn_tensor *dy, const nn_view *operand)
 {
     if (nn_view_same_shape(&dy->view, operand)) return dy;

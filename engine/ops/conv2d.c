@@ -14,7 +14,8 @@ nn_tensor *nn_conv2d(nn_graph *g, nn_tensor *x, nn_tensor *w, nn_tensor *b, nn_t
                            .left = conv.left,
                            .bottom = conv.bottom,
                            .right = conv.right };
-    return NN_NODE(g, CONV2D, &p, x, w, b, shift, residual);
+    return NN_NODE(g, CONV2D, &p, nn_lower(g, x), nn_lower(g, w), b, nn_lower(g, shift),
+                   nn_lower(g, residual));
 }
 
 static bool sane(const nn_conv2d_params *p, int64_t kh, int64_t kw)
@@ -30,12 +31,34 @@ static int64_t places(int64_t size, int64_t before, int64_t after, int64_t kerne
     return room < 0 ? 0 : room / stride + 1;
 }
 
+/* What is added to the products, y. */
+static nn_status check_added(const nn_node *n, const nn_view *y)
+{
+    const nn_view *w = nn_in(n, W), *b = nn_in(n, B), *shift = nn_in(n, SHIFT);
+    const nn_view *residual = nn_in(n, RESIDUAL);
+    nn_view bias = nn_view_make(nn_stat_dtype(y), 1, w->dim);
+    nn_view per_sample = nn_view_make(y->dtype, 2, (int64_t[]){ y->dim[0], w->dim[0] });
+    NN_WANT(n, !nn_present(b) || (b->dtype == bias.dtype && nn_view_same_shape(b, &bias)),
+            "b is %s, %s is expected", nn_view_text(b).s, nn_view_text(&bias).s);
+    NN_WANT(n,
+            !nn_present(shift) ||
+                (shift->dtype == y->dtype && nn_view_same_shape(shift, &per_sample)),
+            "shift is %s, the result %s", nn_view_text(shift).s, nn_view_text(y).s);
+    NN_WANT(n,
+            !nn_present(residual) ||
+                (residual->dtype == y->dtype && nn_view_same_shape(residual, y)),
+            "residual is %s, the result %s", nn_view_text(residual).s, nn_view_text(y).s);
+    return NN_OK;
+}
+
 static nn_status infer(const nn_node *n, nn_view out[])
 {
     const nn_conv2d_params *p = n->params;
-    const nn_view *x = nn_in(n, X), *w = nn_in(n, W), *b = nn_in(n, B), *shift = nn_in(n, SHIFT);
+    const nn_view *x = nn_in(n, X), *w = nn_in(n, W);
     NN_WANT(n, x->rank == 4 && w->rank == 4 && x->dim[3] == w->dim[1],
             "x is %s, w is %s: channels do not fit", nn_view_text(x).s, nn_view_text(w).s);
+    NN_WANT(n, x->dtype == w->dtype, "x is %s, w is %s: the types differ", nn_view_text(x).s,
+            nn_view_text(w).s);
     NN_WANT(n, sane(p, w->dim[2], w->dim[3]),
             "w is %s with stride %d and padding %d, %d, %d, %d: kernels are 1 to 16 wide, padding "
             "is smaller",
@@ -45,16 +68,7 @@ static nn_status infer(const nn_node *n, nn_view out[])
     NN_WANT(n, height > 0 && width > 0, "x is %s, smaller than w, %s", nn_view_text(x).s,
             nn_view_text(w).s);
     out[0] = nn_view_make(x->dtype, 4, (int64_t[]){ x->dim[0], height, width, w->dim[0] });
-    NN_WANT(n, !nn_present(b) || (b->rank == 1 && b->dim[0] == w->dim[0]), "b is %s, w is %s",
-            nn_view_text(b).s, nn_view_text(w).s);
-    NN_WANT(n,
-            !nn_present(shift) ||
-                (shift->rank == 2 && shift->dim[0] == x->dim[0] && shift->dim[1] == w->dim[0]),
-            "shift is %s, the result %s", nn_view_text(shift).s, nn_view_text(&out[0]).s);
-    NN_WANT(n, !nn_present(nn_in(n, RESIDUAL)) || nn_view_same_shape(nn_in(n, RESIDUAL), &out[0]),
-            "residual is %s, the result %s", nn_view_text(nn_in(n, RESIDUAL)).s,
-            nn_view_text(&out[0]).s);
-    return NN_OK;
+    return check_added(n, &out[0]);
 }
 
 static nn_status grad(nn_graph *g, const nn_node *n, nn_tensor *const dy[], nn_tensor *dx[])
@@ -103,8 +117,8 @@ static nn_status infer_bwd_x(const nn_node *n, nn_view out[])
 {
     const nn_conv2d_params *p = n->params;
     const nn_view *dy = nn_in(n, DY), *w = nn_in(n, W2);
-    NN_WANT(n, dy->rank == 4 && w->rank == 4 && dy->dim[3] == w->dim[0], "dy is %s, w is %s",
-            nn_view_text(dy).s, nn_view_text(w).s);
+    NN_WANT(n, dy->rank == 4 && w->rank == 4 && dy->dim[3] == w->dim[0] && dy->dtype == w->dtype,
+            "dy is %s, w is %s", nn_view_text(dy).s, nn_view_text(w).s);
     out[0] = nn_view_make(dy->dtype, 4, (int64_t[]){ dy->dim[0], p->height, p->width, w->dim[1] });
     return NN_OK;
 }
@@ -126,10 +140,11 @@ static nn_status infer_bwd_w(const nn_node *n, nn_view out[])
 {
     const nn_conv2d_params *p = n->params;
     const nn_view *dy = nn_in(n, DY1), *x = nn_in(n, X1);
-    NN_WANT(n, dy->rank == 4 && x->rank == 4 && dy->dim[0] == x->dim[0], "dy is %s, x is %s",
-            nn_view_text(dy).s, nn_view_text(x).s);
-    out[DW] = nn_view_make(dy->dtype, 4, (int64_t[]){ dy->dim[3], x->dim[3], p->kh, p->kw });
-    out[DB] = nn_view_make(dy->dtype, 1, &dy->dim[3]);
+    NN_WANT(n, dy->rank == 4 && x->rank == 4 && dy->dim[0] == x->dim[0] && dy->dtype == x->dtype,
+            "dy is %s, x is %s", nn_view_text(dy).s, nn_view_text(x).s);
+    out[DW] =
+        nn_view_make(nn_stat_dtype(dy), 4, (int64_t[]){ dy->dim[3], x->dim[3], p->kh, p->kw });
+    out[DB] = nn_view_make(nn_stat_dtype(dy), 1, &dy->dim[3]);
     return NN_OK;
 }
 

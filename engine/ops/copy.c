@@ -13,6 +13,31 @@ nn_tensor *nn_cast(nn_graph *g, nn_tensor *x, nn_dtype dtype)
     return NN_NODE(g, COPY, &(nn_copy_params){ dtype }, x);
 }
 
+/* A tensor has one copy in the other type, however many read it. */
+static nn_tensor *cast_once(nn_graph *g, nn_tensor *x, nn_dtype dtype)
+{
+    if (x->kind == NN_POISON || x->view.dtype == dtype) return x;
+    if (!x->cast) x->cast = nn_cast(g, x, dtype);
+    return x->cast;
+}
+
+nn_tensor *nn_lower(nn_graph *g, nn_tensor *x)
+{
+    bool rounded = x && g->compute == NN_BF16 && x->view.dtype == NN_F32;
+    return rounded ? cast_once(g, x, NN_BF16) : x;
+}
+
+nn_tensor *nn_precise(nn_graph *g, nn_tensor *x)
+{
+    return x->view.dtype == NN_BF16 ? cast_once(g, x, NN_F32) : x;
+}
+
+void nn_graph_compute(nn_graph *g, nn_dtype dtype)
+{
+    NN_ASSERT(dtype == NN_F32 || dtype == NN_BF16);
+    g->compute = dtype;
+}
+
 static nn_status infer(const nn_node *n, nn_view out[])
 {
     const nn_copy_params *p = n->params;

@@ -8,7 +8,7 @@ enum { DY, IDS1 };   /* of embedding_bwd */
 
 nn_tensor *nn_embedding(nn_graph *g, nn_tensor *ids, nn_tensor *table)
 {
-    return NN_NODE(g, EMBEDDING, NULL, ids, table);
+    return NN_NODE(g, EMBEDDING, NULL, ids, nn_lower(g, table));
 }
 
 static nn_status infer(const nn_node *n, nn_view out[])
@@ -34,14 +34,14 @@ static nn_status grad(nn_graph *g, const nn_node *n, nn_tensor *const dy[], nn_t
 
 const nn_op nn_op_embedding = { .name = "embedding", .infer = infer, .grad = grad };
 
-/* dtable[v] = sum of dy over the places where ids is v */
+/* dtable[v] = sum of dy over the places where ids is v, in the type of statistics */
 static nn_status infer_bwd(const nn_node *n, nn_view out[])
 {
     const nn_embedding_bwd_params *p = n->params;
     const nn_view *dy = nn_in(n, DY), *ids = nn_in(n, IDS1);
     NN_WANT(n, dy->rank == ids->rank + 1, "dy is %s, ids are %s", nn_view_text(dy).s,
             nn_view_text(ids).s);
-    out[0] = nn_view_make(dy->dtype, 2, (int64_t[]){ p->rows, nn_last(dy, 0) });
+    out[0] = nn_view_make(nn_stat_dtype(dy), 2, (int64_t[]){ p->rows, nn_last(dy, 0) });
     return NN_OK;
 }
 

@@ -23,6 +23,10 @@ static nn_status infer(const nn_node *n, nn_view out[])
                 gamma->dim[0] == nn_last(x, 0) && beta->dim[0] == nn_last(x, 0),
             "x is %s, gamma is %s, beta is %s: expected vectors of x's last dimension",
             nn_view_text(x).s, nn_view_text(gamma).s, nn_view_text(beta).s);
+    NN_WANT(n, gamma->dtype == nn_stat_dtype(x) && beta->dtype == nn_stat_dtype(x),
+            "x is %s, gamma is %s, beta is %s: expected vectors in the type of statistics, %s",
+            nn_view_text(x).s, nn_view_text(gamma).s, nn_view_text(beta).s,
+            nn_dtype_name(nn_stat_dtype(x)));
     NN_WANT(n, p->groups > 0 && nn_last(x, 0) % p->groups == 0,
             "x is %s: its channels do not make %d equal groups", nn_view_text(x).s, p->groups);
     out[Y] = nn_like(x);
@@ -64,7 +68,7 @@ static nn_status infer_bwd(const nn_node *n, nn_view out[])
     const nn_view *mean = nn_in(n, MEAN1), *rstd = nn_in(n, RSTD1);
     nn_view stat = nn_view_make(nn_stat_dtype(x), 2, (int64_t[]){ x->dim[0], p->groups });
     NN_WANT(n,
-            nn_view_same_shape(dy, x) && nn_view_same_shape(mean, &stat) &&
+            nn_view_same_shape(dy, x) && dy->dtype == x->dtype && nn_view_same_shape(mean, &stat) &&
                 nn_view_same_shape(rstd, &stat),
             "dy is %s, x is %s, mean is %s, rstd is %s", nn_view_text(dy).s, nn_view_text(x).s,
             nn_view_text(mean).s, nn_view_text(rstd).s);

@@ -8,7 +8,7 @@ enum { DW, DB };  /* outputs of linear_bwd_w */
 
 nn_tensor *nn_linear(nn_graph *g, nn_tensor *x, nn_tensor *w, nn_tensor *b)
 {
-    return NN_NODE(g, LINEAR, NULL, x, w, b);
+    return NN_NODE(g, LINEAR, NULL, nn_lower(g, x), nn_lower(g, w), b);
 }
 
 static nn_status infer(const nn_node *n, nn_view out[])
@@ -17,8 +17,12 @@ static nn_status infer(const nn_node *n, nn_view out[])
     NN_WANT(n, x->rank >= 1 && w->rank == 2 && nn_last(x, 0) == w->dim[1],
             "x is %s, w is %s: %lld != %lld", nn_view_text(x).s, nn_view_text(w).s,
             (long long)nn_last(x, 0), (long long)nn_last(w, 0));
-    NN_WANT(n, !nn_present(b) || (b->rank == 1 && b->dim[0] == w->dim[0]), "b is %s, w is %s",
-            nn_view_text(b).s, nn_view_text(w).s);
+    NN_WANT(n, x->dtype == w->dtype, "x is %s, w is %s: the types differ", nn_view_text(x).s,
+            nn_view_text(w).s);
+    NN_WANT(n,
+            !nn_present(b) ||
+                (b->rank == 1 && b->dim[0] == w->dim[0] && b->dtype == nn_stat_dtype(x)),
+            "b is %s, w is %s", nn_view_text(b).s, nn_view_text(w).s);
     nn_view y = *x;
     y.dim[y.rank - 1] = w->dim[0];
     out[0] = nn_view_make(x->dtype, y.rank, y.dim);
@@ -53,8 +57,8 @@ const nn_op nn_op_linear = { .name = "linear", .infer = infer, .grad = grad, .co
 static nn_status infer_bwd_x(const nn_node *n, nn_view out[])
 {
     const nn_view *dy = nn_in(n, DY), *w = nn_in(n, W2);
-    NN_WANT(n, nn_last(dy, 0) == w->dim[0], "dy is %s, w is %s", nn_view_text(dy).s,
-            nn_view_text(w).s);
+    NN_WANT(n, nn_last(dy, 0) == w->dim[0] && dy->dtype == w->dtype, "dy is %s, w is %s",
+            nn_view_text(dy).s, nn_view_text(w).s);
     nn_view x = *dy;
     x.dim[x.rank - 1] = w->dim[1];
     out[0] = nn_view_make(dy->dtype, x.rank, x.dim);
@@ -63,13 +67,14 @@ static nn_status infer_bwd_x(const nn_node *n, nn_view out[])
 
 const nn_op nn_op_linear_bwd_x = { .name = "linear_bwd_x", .infer = infer_bwd_x, .cost = cost };
 
-/* dw = dy^T x, db = sum of dy over the rows */
+/* dw = dy^T x, db = sum of dy over the rows, in the type of statistics */
 static nn_status infer_bwd_w(const nn_node *n, nn_view out[])
 {
     const nn_view *dy = nn_in(n, DY1), *x = nn_in(n, X1);
-    NN_WANT(n, rows(dy) == rows(x), "dy is %s, x is %s", nn_view_text(dy).s, nn_view_text(x).s);
-    out[DW] = nn_view_make(dy->dtype, 2, (int64_t[]){ nn_last(dy, 0), nn_last(x, 0) });
-    out[DB] = nn_view_make(dy->dtype, 1, (int64_t[]){ nn_last(dy, 0) });
+    NN_WANT(n, rows(dy) == rows(x) && dy->dtype == x->dtype, "dy is %s, x is %s",
+            nn_view_text(dy).s, nn_view_text(x).s);
+    out[DW] = nn_view_make(nn_stat_dtype(dy), 2, (int64_t[]){ nn_last(dy, 0), nn_last(x, 0) });
+    out[DB] = nn_view_make(nn_stat_dtype(dy), 1, (int64_t[]){ nn_last(dy, 0) });
     return NN_OK;
 }
 

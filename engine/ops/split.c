@@ -24,9 +24,12 @@ static nn_status infer(const nn_node *n, nn_view out[])
 static nn_status grad(nn_graph *g, const nn_node *n, nn_tensor *const dy[], nn_tensor *dx[])
 {
     nn_tensor *parts[NN_MAX_OUT];
+    nn_dtype dtype = NN_NONE; /* all gradients that arrive have one */
+    for (int i = 0; i < n->n_out; i++)
+        if (dy[i]) dtype = dy[i]->view.dtype;
     for (int i = 0; i < n->n_out; i++) {
         const nn_view *v = &n->out[i]->view;
-        parts[i] = dy[i] ? dy[i] : nn_fill(g, v->dtype, v->rank, v->dim, 0);
+        parts[i] = dy[i] ? dy[i] : nn_fill(g, dtype, v->rank, v->dim, 0);
     }
     dx[0] = nn_concat(g, n->n_out, parts, -1);
     return NN_OK;

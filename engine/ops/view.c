@@ -139,10 +139,10 @@ static nn_tensor *undo_slice(nn_graph *g, const nn_view_params *p, const nn_view
     int n = 0;
     nn_view zeros = *x;
     zeros.dim[p->axis] = p->begin;
-    if (p->begin) parts[n++] = nn_fill(g, x->dtype, x->rank, zeros.dim, 0);
+    if (p->begin) parts[n++] = nn_fill(g, dy->view.dtype, x->rank, zeros.dim, 0);
     parts[n++] = dy;
     zeros.dim[p->axis] = x->dim[p->axis] - p->begin - p->dim[p->axis];
-    if (zeros.dim[p->axis]) parts[n++] = nn_fill(g, x->dtype, x->rank, zeros.dim, 0);
+    if (zeros.dim[p->axis]) parts[n++] = nn_fill(g, dy->view.dtype, x->rank, zeros.dim, 0);
     return n == 1 ? dy : nn_concat(g, n, parts, p->axis);
 }
 

@@ -70,7 +70,7 @@ static bool accepts(const nn_call *c)
 {
     for (int i = VALUES; i <= EMA; i++)
         if (nn_present(&c->in[i]) && !nn_packed_f32(&c->in[i])) return false;
-    return true;
+    return !nn_present(&c->in[EMA + 1]); /* it makes no bf16 copy */
 }
 
 const nn_kernel NN_CPU_NAME(adamw)[] = {

@@ -48,6 +48,7 @@ static nn_status no_sync(nn_device *d)
 
 const nn_backend nn_null_backend = { .name = "null",
                                      .kernels = table,
+                                     .stores_bf16 = true,
                                      .alloc = no_alloc,
                                      .free = no_free,
                                      .write = no_copy,

@@ -18,7 +18,7 @@ static nn_tensor *build(op_case *c)
                      .right = (int)a[AFTER] };
     nn_tensor *x = op_in(c, 4, (int64_t[]){ a[N], a[H], a[WIDTH], a[I] });
     nn_tensor *w = op_in(c, 4, (int64_t[]){ a[O], a[I], a[K], a[K] });
-    nn_tensor *b = a[OPTIONS] & BIAS ? op_in(c, 1, &a[O]) : NULL;
+    nn_tensor *b = a[OPTIONS] & BIAS ? op_vector(c, -1, 1, a[O]) : NULL;
     nn_tensor *shift = a[OPTIONS] & SHIFT ? op_in(c, 2, (int64_t[]){ a[N], a[O] }) : NULL;
     nn_tensor *residual =
         a[OPTIONS] & RESIDUAL ? op_in(c, 4, (int64_t[]){ a[N], height, width, a[O] }) : NULL;

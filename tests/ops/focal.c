@@ -3,7 +3,7 @@
 
 static nn_tensor *build(op_case *c)
 {
-    nn_tensor *x = op_in_range(c, -5, 5, 2, c->a), *y = op_fixed(c, 0, 1, 2, c->a);
+    nn_tensor *x = op_in_range(c, -5, 5, 2, c->a), *y = op_exact(c, 0, 1, 2, c->a);
     return nn_focal(c->g, x, y, 0.1 * (double)c->a[2]);
 }
 

@@ -7,9 +7,8 @@ static nn_tensor *build(op_case *c)
 {
     int64_t n = c->a[3];
     nn_tensor *x = op_in_range(c, (float)c->a[6], (float)c->a[7], 4, c->a);
-    nn_tensor *gamma =
-        c->a[6] < 100 ? op_in_range(c, 0.5f, 1.5f, 1, &n) : op_fixed(c, 0.5f, 1.5f, 1, &n);
-    return nn_groupnorm(c->g, x, gamma, op_in(c, 1, &n), (int)c->a[4], 1e-5, c->a[5]);
+    nn_tensor *gamma = c->a[6] < 100 ? op_vector(c, 0.5f, 1.5f, n) : op_exact(c, 0.5f, 1.5f, 1, &n);
+    return nn_groupnorm(c->g, x, gamma, op_vector(c, -1, 1, n), (int)c->a[4], 1e-5, c->a[5]);
 }
 
 static const int64_t rows[][OP_MAX_ARGS] = {

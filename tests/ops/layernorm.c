@@ -6,9 +6,8 @@ static nn_tensor *build(op_case *c)
 {
     int64_t n = c->a[1];
     nn_tensor *x = op_in_range(c, (float)c->a[2], (float)c->a[3], 3, (int64_t[]){ 2, c->a[0], n });
-    nn_tensor *gamma =
-        c->a[2] < 100 ? op_in_range(c, 0.5f, 1.5f, 1, &n) : op_fixed(c, 0.5f, 1.5f, 1, &n);
-    return nn_layernorm(c->g, x, gamma, op_in(c, 1, &n), 1e-5);
+    nn_tensor *gamma = c->a[2] < 100 ? op_vector(c, 0.5f, 1.5f, n) : op_exact(c, 0.5f, 1.5f, 1, &n);
+    return nn_layernorm(c->g, x, gamma, op_vector(c, -1, 1, n), 1e-5);
 }
 
 static const int64_t rows[][OP_MAX_ARGS] = {

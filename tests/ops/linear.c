@@ -6,7 +6,7 @@ static nn_tensor *build(op_case *c)
     int64_t rows = c->a[0], in = c->a[1], out = c->a[2];
     nn_tensor *x = op_in(c, 3, (int64_t[]){ 2, rows, in });
     nn_tensor *w = op_in(c, 2, (int64_t[]){ out, in });
-    return nn_linear(c->g, x, w, c->a[3] ? op_in(c, 1, (int64_t[]){ out }) : NULL);
+    return nn_linear(c->g, x, w, c->a[3] ? op_vector(c, -1, 1, out) : NULL);
 }
 
 static const int64_t rows[][OP_MAX_ARGS] = {

@@ -3,8 +3,8 @@
 
 static nn_tensor *build(op_case *c)
 {
-    nn_tensor *x = op_in(c, 3, c->a), *y = op_fixed(c, -1, 1, 3, c->a);
-    return nn_mse(c->g, x, y, c->a[3] ? op_fixed(c, 0, 2, 1, c->a) : NULL);
+    nn_tensor *x = op_in(c, 3, c->a), *y = op_exact(c, -1, 1, 3, c->a);
+    return nn_mse(c->g, x, y, c->a[3] ? op_exact(c, 0, 2, 1, c->a) : NULL);
 }
 
 static const int64_t rows[][OP_MAX_ARGS] = {

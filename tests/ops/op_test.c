@@ -1,5 +1,5 @@
-/* Runs the op tests: `op_test [op[:row]] [--device cpu|ref|cuda] [--grad]`; without arguments,
- * everything. */
+/* Runs the op tests: `op_test [op[:row]] [--device NAME] [--dtype f32|bf16] [--grad]`; without
+ * arguments, everything on every device of the build. */
 #include "tests/ops/op_test.h"
 
 #include <math.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/base/alloc.h"
+#include "engine/base/half.h"
 #include "engine/base/rng.h"
 
 #define NN_OP(ID, name) extern const op_test nn_test_##name;
@@ -68,12 +69,58 @@ nn_tensor *op_fixed(op_case *c, float low, float high, int rank, const int64_t *
     return add_input(c, c->dtype, rank, dim);
 }
 
+static nn_dtype exact_dtype(const op_case *c)
+{
+    return c->dtype == NN_BF16 ? NN_F32 : c->dtype;
+}
+
+nn_tensor *op_exact(op_case *c, float low, float high, int rank, const int64_t *dim)
+{
+    c->low[c->n_inputs] = low;
+    c->high[c->n_inputs] = high;
+    c->fixed[c->n_inputs] = c->exact[c->n_inputs] = true;
+    return add_input(c, exact_dtype(c), rank, dim);
+}
+
+nn_tensor *op_vector(op_case *c, float low, float high, int64_t n)
+{
+    c->low[c->n_inputs] = low;
+    c->high[c->n_inputs] = high;
+    c->exact[c->n_inputs] = true;
+    nn_tensor *t = add_input(c, exact_dtype(c), 1, &n);
+    nn_require_grad(t);
+    return t;
+}
+
 nn_tensor *op_ids(op_case *c, int64_t from, int64_t n, int rank, const int64_t *dim)
 {
     c->n_ids[c->n_inputs] = n - from;
     c->ids_from[c->n_inputs] = from;
     c->fixed[c->n_inputs] = true;
     return add_input(c, NN_I32, rank, dim);
+}
+
+static void put(void *data, nn_dtype dtype, int64_t i, double x)
+{
+    if (dtype == NN_F64)
+        ((double *)data)[i] = x;
+    else if (dtype == NN_BF16)
+        ((uint16_t *)data)[i] = nn_f32_to_bf16((float)x);
+    else
+        ((float *)data)[i] = (float)x;
+}
+
+static double get(const void *data, nn_dtype dtype, int64_t i)
+{
+    if (dtype == NN_F64) return ((const double *)data)[i];
+    if (dtype == NN_I32) return ((const int32_t *)data)[i];
+    if (dtype == NN_BF16) return (double)nn_bf16_to_f32(((const uint16_t *)data)[i]);
+    return (double)((const float *)data)[i];
+}
+
+static double round_to_bf16(double x)
+{
+    return (double)nn_bf16_to_f32(nn_f32_to_bf16((float)x));
 }
 
 /* Random data of input k: the same on every backend, whatever the stride (the margin of a slice is
@@ -95,11 +142,9 @@ static void fill_input(const op_case *c, int k, void *data, double nudge, int64_
         }
         double x = NAN;
         if (inside) x = c->low[k] + (c->high[k] - c->low[k]) * (double)nn_rng_uniform(&rng);
+        if (c->rounded && !c->exact[k]) x = round_to_bf16(x);
         if (inside && at++ == nudged) x += nudge;
-        if (wide->dtype == NN_F64)
-            ((double *)data)[i] = x;
-        else
-            ((float *)data)[i] = (float)x;
+        put(data, wide->dtype, i, x);
     }
 }
 
@@ -128,10 +173,7 @@ static nn_status read_one(results *r, nn_plan *plan, const nn_tensor *t)
     NN_NEED(r->values[at]);
     r->elems[at] = n;
     nn_status status = nn_plan_read(plan, t, raw);
-    for (int64_t i = 0; i < n; i++)
-        r->values[at][i] = t->view.dtype == NN_F64   ? ((double *)raw)[i]
-                           : t->view.dtype == NN_I32 ? ((int32_t *)raw)[i]
-                                                     : ((float *)raw)[i];
+    for (int64_t i = 0; i < n; i++) r->values[at][i] = get(raw, t->view.dtype, i);
     nn_free(raw);
     return status;
 }
@@ -160,6 +202,7 @@ static nn_status open_setup(setup *s, nn_device *device, const nn_plan_options *
 {
     NN_TRY(nn_graph_create(&s->c.g));
     nn_graph_training(s->c.g);
+    nn_graph_compute(s->c.g, s->c.dtype == NN_BF16 ? NN_BF16 : NN_F32);
     s->y = s->test->build(&s->c);
     NN_TRY(nn_graph_status(s->c.g));
     int n_out = s->y->node ? s->y->node->n_out : 1;
@@ -190,11 +233,19 @@ static nn_status collect(setup *s, results *r)
     return NN_OK;
 }
 
-static nn_status run_once(const op_test *t, const int64_t *row, nn_device *device, nn_dtype dtype,
-                          bool strided, bool frozen, int skip, results *r)
+/* How a case is run. */
+typedef struct mode {
+    nn_dtype dtype;
+    bool rounded, strided, frozen;
+    int skip;
+} mode;
+
+static nn_status run_once(const op_test *t, const int64_t *row, nn_device *device, mode m,
+                          results *r)
 {
-    nn_plan_options options = { .frozen = frozen, .hostile = true, .skip = skip };
-    setup s = { .test = t, .c = { .dtype = dtype, .strided = strided, .a = row } };
+    nn_plan_options options = { .frozen = m.frozen, .hostile = true, .skip = m.skip };
+    setup s = { .test = t, .c = { .dtype = m.dtype, .strided = m.strided, .a = row } };
+    s.c.rounded = m.rounded;
     nn_status status = open_setup(&s, device, &options);
     if (status == NN_OK) status = fill_inputs(&s.c, s.plan, -1, 0, 0);
     if (status == NN_OK) status = nn_plan_run(s.plan, 1);
@@ -203,23 +254,51 @@ static nn_status run_once(const op_test *t, const int64_t *row, nn_device *devic
     return status;
 }
 
-static bool same(const results *truth, const results *got, double tolerance, char *why, size_t size)
+static double largest(const results *r, int i)
+{
+    double most = 1e-30;
+    for (int64_t k = 0; k < r->elems[i]; k++)
+        if (isfinite(r->values[i][k])) most = fmax(most, fabs(r->values[i][k]));
+    return most;
+}
+
+/* The largest error of result i. */
+static double error_of(const results *truth, const results *got, int i)
+{
+    double most = 0;
+    for (int64_t k = 0; k < truth->elems[i]; k++)
+        if (truth->values[i][k] != got->values[i][k])
+            most = fmax(most, fabs(truth->values[i][k] - got->values[i][k]));
+    return most;
+}
+
+/* What result i may be off by. rounded: what ref gets in bf16, or NULL. Where that shows rounding
+ * at all, few elements may have been lucky: half a place of the largest value is never too much. */
+static double allowance(const results *truth, const results *rounded, int i, double tolerance)
+{
+    double most = largest(truth, i), allowed = tolerance * most;
+    if (!rounded || i >= rounded->n || rounded->elems[i] != truth->elems[i]) return allowed;
+    double error = error_of(truth, rounded, i);
+    if (error > allowed) error = fmax(error, 0x1p-9 * most);
+    return allowed + 2 * error;
+}
+
+static bool same(const results *truth, const results *rounded, const results *got, double tolerance,
+                 char *why, size_t size)
 {
     for (int i = 0; i < truth->n; i++) {
-        double largest = 1e-30;
         if (truth->elems[i] != got->elems[i]) {
             snprintf(why, size, "result %d has %lld elements, not %lld", i,
                      (long long)got->elems[i], (long long)truth->elems[i]);
             return false;
         }
-        for (int64_t k = 0; k < truth->elems[i]; k++)
-            if (isfinite(truth->values[i][k])) largest = fmax(largest, fabs(truth->values[i][k]));
+        double allowed = allowance(truth, rounded, i, tolerance);
         for (int64_t k = 0; k < truth->elems[i]; k++) {
             double want = truth->values[i][k], have = got->values[i][k];
             if (want == have) continue; /* infinities too */
-            if (!(fabs(want - have) <= tolerance * largest)) {
+            if (!(fabs(want - have) <= allowed)) {
                 snprintf(why, size, "result %d at %lld: %.9g, expected %.9g (allowed %.2g)", i,
-                         (long long)k, have, want, tolerance * largest);
+                         (long long)k, have, want, allowed);
                 return false;
             }
         }
@@ -231,40 +310,56 @@ typedef struct tally {
     int passed, failed;
 } tally;
 
-static void report(tally *t, bool ok, const char *op, int row, const char *mode, const char *why)
+static void report(tally *t, bool ok, const char *op, int row, const char *how, const char *why)
 {
     if (ok) {
         t->passed++;
         return;
     }
     t->failed++;
-    printf("FAILED %s:%d %s: %s\n    again: op_test %s:%d %s\n", op, row, mode, why, op, row,
-           strcmp(mode, "gradient") ? "" : "--grad");
+    printf("FAILED %s:%d %s: %s\n    again: op_test %s:%d %s\n", op, row, how, why, op, row,
+           strcmp(how, "gradient") ? "" : "--grad");
 }
 
-static void conform(tally *t, nn_op_id op, int row, nn_device *ref, nn_device *device)
+/* ref in bf16 rounds once where it stores; a graph of a few nodes adds up to this. */
+static const double ref_bf16_tolerance = 0x1p-6;
+
+static void compare(tally *t, nn_op_id op, int row, nn_device *device, mode m, const results *truth,
+                    const results *rounded, nn_status status)
 {
     const op_test *test = tests[op];
     double tolerance = test->tolerance > 0 ? test->tolerance : 1e-5;
+    results got = { 0 };
+    char why[1024] = "", name[96];
+    snprintf(name, sizeof(name), "%s %s%s%s kernel %d", device->backend->name,
+             nn_dtype_name(m.dtype), m.strided ? " strided" : "", m.frozen ? " frozen" : "",
+             m.skip);
+    if (status == NN_OK) status = run_once(test, test->rows[row], device, m, &got);
+    if (m.dtype == NN_BF16 && !rounded) tolerance = fmax(tolerance, ref_bf16_tolerance);
+    bool ok = status == NN_OK && same(truth, rounded, &got, tolerance, why, sizeof(why));
+    report(t, ok, nn_op_name(op), row, name, status == NN_OK ? why : nn_error_message());
+    free_results(&got);
+}
+
+static void conform(tally *t, nn_op_id op, int row, nn_device *ref, nn_device *device,
+                    nn_dtype dtype)
+{
+    const op_test *test = tests[op];
+    bool half = dtype == NN_BF16, is_ref = device == ref;
     for (int strided = 0; strided < (test->no_strided ? 1 : 2); strided++) {
-        results truth = { 0 };
-        nn_status status = run_once(test, test->rows[row], ref, NN_F64, strided, false, 0, &truth);
-        for (int k = 0; k < 5; k++) { /* the first three kernels, then two of a frozen plan */
-            bool frozen = k >= 3;
-            int skip = k % 3;
-            results got = { 0 };
-            char why[1024] = "", mode[64];
-            if (frozen && device == ref) break;
-            snprintf(mode, sizeof(mode), "%s%s%s kernel %d", device->backend->name,
-                     strided ? " strided" : "", frozen ? " frozen" : "", skip);
-            if (status == NN_OK)
-                status =
-                    run_once(test, test->rows[row], device, NN_F32, strided, frozen, skip, &got);
-            bool ok = status == NN_OK && same(&truth, &got, tolerance, why, sizeof(why));
-            report(t, ok, nn_op_name(op), row, mode, status == NN_OK ? why : nn_error_message());
-            free_results(&got);
+        results truth = { 0 }, rounded = { 0 };
+        mode m = { .dtype = NN_F64, .rounded = half, .strided = strided };
+        nn_status status = run_once(test, test->rows[row], ref, m, &truth);
+        m.dtype = dtype;
+        if (status == NN_OK && half && !is_ref)
+            status = run_once(test, test->rows[row], ref, m, &rounded);
+        for (int k = 0; k < (is_ref ? 3 : 5); k++) { /* three kernels, then two of a frozen plan */
+            m.frozen = k >= 3;
+            m.skip = k % 3;
+            compare(t, op, row, device, m, &truth, half && !is_ref ? &rounded : NULL, status);
         }
         free_results(&truth);
+        free_results(&rounded);
     }
 }
 
@@ -320,58 +415,80 @@ static void differentiate(tally *t, nn_op_id op, int row, nn_device *ref)
     close_setup(&s);
 }
 
-static void run_op(tally *t, nn_op_id op, int only, const char *which, bool grad_only,
-                   nn_device *ref, nn_device *cpu, nn_device *cuda)
+typedef struct selection {
+    char op[64];
+    int row; /* < 0: all */
+    const char *device, *dtype;
+    bool grad_only;
+} selection;
+
+static bool wanted(const char *only, const char *name)
+{
+    return !only || !strcmp(only, name);
+}
+
+static void run_row(tally *t, nn_op_id op, int row, const selection *s, nn_device *const *devices,
+                    int n)
+{
+    for (int d = 0; d < n && !s->grad_only; d++) {
+        const nn_backend *b = devices[d]->backend;
+        if (!wanted(s->device, b->name)) continue;
+        if (wanted(s->dtype, "f32")) conform(t, op, row, devices[0], devices[d], NN_F32);
+        if (wanted(s->dtype, "bf16") && b->stores_bf16)
+            conform(t, op, row, devices[0], devices[d], NN_BF16);
+    }
+    if (!tests[op]->no_grad && !s->device && !s->dtype) differentiate(t, op, row, devices[0]);
+}
+
+static void run_op(tally *t, nn_op_id op, const selection *s, nn_device *const *devices, int n)
 {
     const op_test *test = tests[op];
     if (test->covered_by) return;
     if (!test->n_rows) report(t, false, nn_op_name(op), 0, "test", "has no cases");
-    for (int row = 0; row < test->n_rows; row++) {
-        if (only >= 0 && row != only) continue;
-        if (!grad_only && (!which || !strcmp(which, "ref"))) conform(t, op, row, ref, ref);
-        if (!grad_only && cpu && (!which || !strcmp(which, "cpu"))) conform(t, op, row, ref, cpu);
-        if (!grad_only && cuda && (!which || !strcmp(which, "cuda")))
-            conform(t, op, row, ref, cuda);
-        if (!test->no_grad && !which) differentiate(t, op, row, ref);
+    for (int row = 0; row < test->n_rows; row++)
+        if (s->row < 0 || row == s->row) run_row(t, op, row, s, devices, n);
+}
+
+static void parse(int argc, char **argv, selection *s)
+{
+    *s = (selection){ .row = -1 };
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--grad"))
+            s->grad_only = true;
+        else if (!strcmp(argv[i], "--device") && i + 1 < argc)
+            s->device = argv[++i];
+        else if (!strcmp(argv[i], "--dtype") && i + 1 < argc)
+            s->dtype = argv[++i];
+        else
+            snprintf(s->op, sizeof(s->op), "%s", argv[i]);
     }
+    char *colon = strchr(s->op, ':');
+    if (!colon) return;
+    *colon = 0;
+    s->row = (int)strtol(colon + 1, NULL, 10);
 }
 
 int main(int argc, char **argv)
 {
-    const char *op = NULL, *which = NULL;
-    bool grad_only = false;
-    int only = -1;
-    for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--grad"))
-            grad_only = true;
-        else if (!strcmp(argv[i], "--device") && i + 1 < argc)
-            which = argv[++i];
-        else
-            op = argv[i];
-    }
-    char name[64] = "";
-    if (op) {
-        snprintf(name, sizeof(name), "%s", op);
-        char *colon = strchr(name, ':');
-        if (colon) {
-            *colon = 0;
-            only = (int)strtol(colon + 1, NULL, 10);
-        }
-    }
-    nn_device *ref = NULL, *cpu = NULL, *cuda = NULL;
+    static const char *const names[] = { "ref", "cpu", "cuda" };
+    nn_device *devices[NN_COUNT(names)];
+    selection s;
     tally t = { 0 };
-    if (nn_device_open("ref", 1, &ref) != NN_OK) return 1;
-    if (nn_device_open("cpu", 2, &cpu) != NN_OK) cpu = NULL;
-    if (nn_device_open("cuda", 1, &cuda) != NN_OK) {
-        if (which && !strcmp(which, "cuda")) printf("%s\n", nn_error_message());
-        cuda = NULL;
-    }
+    int n = 0;
+    parse(argc, argv, &s);
+    if (nn_device_open("ref", 1, &devices[n++]) != NN_OK) return 1;
+    for (int i = 1; i < NN_COUNT(names); i++)
+        if (nn_device_open(names[i], 2, &devices[n]) == NN_OK)
+            n++;
+        else if (s.device && !strcmp(s.device, names[i]))
+            printf("%s\n", nn_error_message());
+    for (int d = 0; d < n; d++)
+        if (!devices[d]->backend->stores_bf16)
+            printf("%s stores f32 only: it runs no rows in bf16\n", devices[d]->backend->name);
     for (int i = 0; i < NN_OP_COUNT; i++)
-        if (!op || !strcmp(name, nn_op_name((nn_op_id)i)))
-            run_op(&t, (nn_op_id)i, only, which, grad_only, ref, cpu, cuda);
-    nn_device_close(cuda);
-    nn_device_close(cpu);
-    nn_device_close(ref);
+        if (!s.op[0] || !strcmp(s.op, nn_op_name((nn_op_id)i)))
+            run_op(&t, (nn_op_id)i, &s, devices, n);
+    for (int d = 0; d < n; d++) nn_device_close(devices[d]);
     printf("%d passed, %d failed\n", t.passed, t.failed);
     return t.failed || !t.passed;
 }

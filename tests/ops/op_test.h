@@ -1,10 +1,11 @@
 /* One list of cases serves conformance and gradients of every op on every backend.
  *
  * A test file has a `build` that makes its op from a row of integers, and the rows. The harness
- * builds the same graph on ref in f64 (the truth) and on each backend in f32, runs forward and
- * backward with the same random data and a random cotangent, and compares every output and every
- * gradient, for each kernel that accepts and for packed and strided operands, with outputs
- * pre-filled with NaN between guard bands. In gradient mode ref in f64 is held against central
+ * builds the same graph on ref in f64 (the truth) and on each backend in f32 and in bf16, runs
+ * forward and backward with the same random data and a random cotangent, and compares every output
+ * and every gradient, for each kernel that accepts and for packed and strided operands, with
+ * outputs pre-filled with NaN between guard bands. What bf16 may be off by is measured on ref:
+ * twice the error that it makes in bf16. In gradient mode ref in f64 is held against central
  * differences. */
 #ifndef TESTS_OPS_OP_TEST_H
 #define TESTS_OPS_OP_TEST_H
@@ -15,7 +16,8 @@ enum { OP_MAX_INPUTS = 12, OP_MAX_ARGS = 10 };
 
 typedef struct op_case {
     nn_graph *g;
-    nn_dtype dtype;   /* of the float operands: F64 on ref, else F32 */
+    nn_dtype dtype;   /* of the float operands: F64 (the truth), F32 or BF16 */
+    bool rounded;     /* the data of operands that may be BF16 are numbers that BF16 has */
     bool strided;     /* operands are slices of something larger */
     const int64_t *a; /* the row */
     int n_inputs;
@@ -25,12 +27,18 @@ typedef struct op_case {
     int64_t ids_from[OP_MAX_INPUTS];
     float low[OP_MAX_INPUTS], high[OP_MAX_INPUTS];
     bool fixed[OP_MAX_INPUTS]; /* gets no gradient */
+    bool exact[OP_MAX_INPUTS]; /* F32 where the others are BF16 */
 } op_case;
 
 /* A random operand in [-1, 1), or in [low, high); op_fixed: one that gets no gradient. */
 nn_tensor *op_in(op_case *c, int rank, const int64_t *dim);
 nn_tensor *op_in_range(op_case *c, float low, float high, int rank, const int64_t *dim);
 nn_tensor *op_fixed(op_case *c, float low, float high, int rank, const int64_t *dim);
+
+/* The same of what stays f32 in networks that compute in bf16: vectors of parameters; targets and
+ * whatever else gets no gradient. */
+nn_tensor *op_vector(op_case *c, float low, float high, int64_t n);
+nn_tensor *op_exact(op_case *c, float low, float high, int rank, const int64_t *dim);
 
 /* Random i32 ids in [from, n). Never strided. */
 nn_tensor *op_ids(op_case *c, int64_t from, int64_t n, int rank, const int64_t *dim);

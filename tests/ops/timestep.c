@@ -3,7 +3,7 @@
 
 static nn_tensor *build(op_case *c)
 {
-    return nn_timestep(c->g, op_fixed(c, 0, 1000, 1, c->a), c->a[1]);
+    return nn_timestep(c->g, op_exact(c, 0, 1000, 1, c->a), c->a[1]);
 }
 
 static const int64_t rows[][OP_MAX_ARGS] = { { 1, 2 }, { 3, 320 }, { 7, 34 } };

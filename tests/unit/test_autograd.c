@@ -252,7 +252,8 @@ static uint64_t train(uint64_t seed)
     v.dropout = 0.3;
     open_net(&n, &v, seed);
     for (uint64_t i = 0; i < 5; i++) train_step(&n, nn_mix(seed, i), 1e-2);
-    uint64_t hash = nn_params_hash(n.params);
+    uint64_t hash;
+    OK(nn_params_hash(n.params, &hash));
     close_net(&n);
     return hash;
 }
