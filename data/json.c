@@ -50,6 +50,15 @@ nn_status nn_json_open(const char *path, int64_t most, nn_json *json)
     return status;
 }
 
+nn_status nn_json_open_config(const char *dir, const char *name, nn_json *json)
+{
+    char *path = nn_format("%s/%s", dir, name);
+    NN_NEED(path);
+    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, json);
+    nn_free(path);
+    return status;
+}
+
 void nn_json_close(nn_json *json)
 {
     json_decref(json->node);

@@ -23,6 +23,9 @@ typedef struct nn_json {
  * error. Owner: nn_json_close. */
 nn_status nn_json_open(const char *path, int64_t most, nn_json *json) NN_CHECKED;
 
+/* The configuration DIR/NAME. Owner: nn_json_close. */
+nn_status nn_json_open_config(const char *dir, const char *name, nn_json *json) NN_CHECKED;
+
 /* The same for n bytes at hand; `file` names them in messages. */
 nn_status nn_json_parse(const char *bytes, int64_t n, const char *file, nn_json *json) NN_CHECKED;
 void nn_json_close(nn_json *json);
