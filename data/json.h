@@ -58,6 +58,9 @@ nn_status nn_json_child(const nn_json *json, const char *key, nn_json *child) NN
 nn_status nn_json_unknown(const nn_json *json, const char *const known[], int n,
                           nn_text *report) NN_CHECKED;
 
+/* Append a value as JSON; flags are jansson's. */
+nn_status nn_json_write(nn_text *out, const struct json_t *value, size_t flags) NN_CHECKED;
+
 /* Append a string as JSON, in quotes and with escapes. */
 nn_status nn_json_write_string(nn_text *out, const char *text) NN_CHECKED;
 

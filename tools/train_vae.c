@@ -185,18 +185,13 @@ static double deviation(const sums *s)
 
 /* -- results ---------------------------------------------------------------------------------- */
 
-static int append(const char *bytes, size_t n, void *text)
-{
-    return nn_text_add_bytes(text, bytes, (int64_t)n) == NN_OK ? 0 : -1;
-}
-
 static nn_status write_json(const char *name, const json_t *root)
 {
     nn_text text = { 0 };
     char *path = nn_format("%s/%s", set.output, name);
     size_t how = JSON_INDENT(2) | JSON_REAL_PRECISION(9);
-    bool written = path && json_dump_callback(root, append, &text, how) == 0;
-    nn_status status = written ? nn_text_add(&text, "\n") : NN_MEMORY;
+    nn_status status = path ? nn_json_write(&text, root, how) : NN_MEMORY;
+    if (status == NN_OK) status = nn_text_add(&text, "\n");
     if (status == NN_OK) status = nn_file_write(path, text.text, text.length);
     nn_text_free(&text);
     nn_free(path);
