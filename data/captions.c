@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "data/caption_filter.h"
+#include "data/json.h"
 #include "engine/base/alloc.h"
 
 struct nn_captions {
@@ -171,18 +172,12 @@ nn_status nn_captions_set(nn_captions *c, const char *column, const char *text,
     return json_object_set_new(all, column, info_json(info)) == 0 ? NN_OK : no_memory();
 }
 
-static int add_piece(const char *bytes, size_t n, void *out)
-{
-    return nn_text_add_bytes(out, bytes, (int64_t)n) == NN_OK ? 0 : -1;
-}
-
 char *nn_captions_field(const nn_captions *c, const char *field)
 {
     const json_t *value = json_object_get(c->root, field);
     nn_text out = { 0 };
     if (!value) return NULL;
-    if (json_dump_callback(value, add_piece, &out, JSON_SORT_KEYS | JSON_ENCODE_ANY) == 0)
-        return out.text;
+    if (nn_json_write(&out, value, JSON_SORT_KEYS | JSON_ENCODE_ANY) == NN_OK) return out.text;
     nn_text_free(&out);
     return NULL;
 }
@@ -197,7 +192,5 @@ nn_status nn_captions_set_field(nn_captions *c, const char *field, const char *j
 
 nn_status nn_captions_dump(const nn_captions *c, nn_text *out)
 {
-    if (json_dump_callback(c->root, add_piece, out, JSON_SORT_KEYS) != 0)
-        return nn_fail(NN_MEMORY, "captions cannot be written as JSON: out of memory");
-    return NN_OK;
+    return nn_json_write(out, c->root, JSON_SORT_KEYS);
 }

@@ -50,6 +50,15 @@ nn_status nn_json_open(const char *path, int64_t most, nn_json *json)
     return status;
 }
 
+nn_status nn_json_open_config(const char *dir, const char *name, nn_json *json)
+{
+    char *path = nn_format("%s/%s", dir, name);
+    NN_NEED(path);
+    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, json);
+    nn_free(path);
+    return status;
+}
+
 void nn_json_close(nn_json *json)
 {
     json_decref(json->node);
@@ -212,6 +221,27 @@ nn_status nn_json_unknown(const nn_json *json, const char *const known[], int n,
             NN_TRY(nn_text_add(report, "%s: unknown key \"%.80s\"\n", json->file, key));
     }
     return NN_OK;
+}
+
+/* jansson goes on after some failures of its callback, so the first one is remembered here. */
+typedef struct sink {
+    nn_text *out;
+    nn_status status;
+} sink;
+
+static int add_piece(const char *bytes, size_t n, void *to)
+{
+    sink *s = to;
+    if (s->status == NN_OK) s->status = nn_text_add_bytes(s->out, bytes, (int64_t)n);
+    return s->status == NN_OK ? 0 : -1;
+}
+
+nn_status nn_json_write(nn_text *out, const json_t *value, size_t flags)
+{
+    sink s = { out, NN_OK };
+    int failed = json_dump_callback(value, add_piece, &s, flags);
+    NN_TRY(s.status);
+    return failed ? nn_fail(NN_MEMORY, "out of memory while JSON is written") : NN_OK;
 }
 
 nn_status nn_json_write_string(nn_text *out, const char *text)

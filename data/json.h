@@ -23,6 +23,9 @@ typedef struct nn_json {
  * error. Owner: nn_json_close. */
 nn_status nn_json_open(const char *path, int64_t most, nn_json *json) NN_CHECKED;
 
+/* The configuration DIR/NAME. Owner: nn_json_close. */
+nn_status nn_json_open_config(const char *dir, const char *name, nn_json *json) NN_CHECKED;
+
 /* The same for n bytes at hand; `file` names them in messages. */
 nn_status nn_json_parse(const char *bytes, int64_t n, const char *file, nn_json *json) NN_CHECKED;
 void nn_json_close(nn_json *json);
@@ -54,6 +57,9 @@ nn_status nn_json_child(const nn_json *json, const char *key, nn_json *child) NN
  * to it when it is close. Keys that begin with "_" are remarks and are left out. */
 nn_status nn_json_unknown(const nn_json *json, const char *const known[], int n,
                           nn_text *report) NN_CHECKED;
+
+/* Append a value as JSON; flags are jansson's. */
+nn_status nn_json_write(nn_text *out, const struct json_t *value, size_t flags) NN_CHECKED;
 
 /* Append a string as JSON, in quotes and with escapes. */
 nn_status nn_json_write_string(nn_text *out, const char *text) NN_CHECKED;

@@ -7,18 +7,13 @@
 #include "engine/base/alloc.h"
 #include "engine/base/file.h"
 
-static bool has_file(const char *dir, const char *name)
+static nn_status has_file(const char *dir, const char *name, bool *found)
 {
     char *path = nn_format("%s/%s", dir, name);
-    bool found = path && nn_file_exists(path);
+    NN_NEED(path);
+    *found = nn_file_exists(path);
     nn_free(path);
-    return found;
-}
-
-bool caption_words_exist(const char *dir)
-{
-    return has_file(dir, "vocab.txt") || has_file(dir, "vocab.json") ||
-           has_file(dir, "tokenizer.json");
+    return NN_OK;
 }
 
 static nn_status open_wordpiece(const char *dir, caption_words *w)
@@ -43,14 +38,22 @@ static nn_status open_bpe(const char *dir, caption_words *w)
     return NN_OK;
 }
 
+static nn_status open_either(const char *dir, caption_words *w)
+{
+    bool lines, json, whole;
+    NN_TRY(has_file(dir, "vocab.txt", &lines));
+    if (lines) return open_wordpiece(dir, w);
+    NN_TRY(has_file(dir, "vocab.json", &json));
+    NN_TRY(has_file(dir, "tokenizer.json", &whole));
+    if (json || whole) return open_bpe(dir, w);
+    return nn_fail(NN_NOT_FOUND,
+                   "%s: no tokenizer; vocab.txt, or vocab.json with merges.txt, is expected", dir);
+}
+
 nn_status caption_words_open(const char *dir, caption_words *out)
 {
     *out = (caption_words){ 0 };
-    if (!caption_words_exist(dir))
-        return nn_fail(NN_NOT_FOUND,
-                       "%s: no tokenizer; vocab.txt, or vocab.json with merges.txt, is expected",
-                       dir);
-    nn_status status = has_file(dir, "vocab.txt") ? open_wordpiece(dir, out) : open_bpe(dir, out);
+    nn_status status = open_either(dir, out);
     if (status != NN_OK) caption_words_close(out);
     return status;
 }

@@ -20,9 +20,6 @@ typedef struct caption_words {
 nn_status caption_words_open(const char *dir, caption_words *out) NN_CHECKED;
 void caption_words_close(caption_words *words);
 
-/* Whether dir holds a tokenizer. */
-bool caption_words_exist(const char *dir);
-
 /* What is done to a caption before it is cut into tokens. */
 typedef enum caption_cleaning {
     CAPTION_CLEAN_BLIP, /* lower case, . ! " ( ) * # : ; ~ and runs of white space become a space */

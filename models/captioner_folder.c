@@ -75,12 +75,8 @@ static nn_status parse_styles(const nn_json *json, captioner_folder *f)
 static nn_status read_config(const char *dir, captioner_folder *f)
 {
     nn_json json;
-    char *path = nn_format("%s/config.json", dir);
-    NN_NEED(path);
-    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, &json);
-    nn_free(path);
-    NN_TRY(status);
-    status = captioner_config_parse(&json, &f->config);
+    NN_TRY(nn_json_open_config(dir, "config.json", &json));
+    nn_status status = captioner_config_parse(&json, &f->config);
     if (status == NN_OK) status = parse_styles(&json, f);
     nn_json_close(&json);
     return status;

@@ -61,12 +61,8 @@ nn_status detector_session_look(detector_session *s, const float *pixels, float 
 static nn_status read_config(const char *directory, detector_config *config)
 {
     nn_json json;
-    char *path = nn_format("%s/config.json", directory);
-    NN_NEED(path);
-    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, &json);
-    nn_free(path);
-    if (status != NN_OK) return status;
-    status = detector_config_parse(&json, config);
+    NN_TRY(nn_json_open_config(directory, "config.json", &json));
+    nn_status status = detector_config_parse(&json, config);
     nn_json_close(&json);
     return status;
 }

@@ -9,32 +9,23 @@
 
 static const nn_prefix unet_names = { "unet.", "" }, text_names = { "text.", "" };
 
-static nn_status open_config(const char *dir, const char *name, nn_json *json)
-{
-    char *path = nn_format("%s/%s", dir, name);
-    NN_NEED(path);
-    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, json);
-    nn_free(path);
-    return status;
-}
-
-static nn_status read_configs(const char *dir, sd_model *m)
+nn_status sd_model_configure(const char *dir, const char *vae_dir, sd_model *m)
 {
     nn_json json;
     nn_noise_config noise;
-    NN_TRY(open_config(dir, "unet/config.json", &json));
+    NN_TRY(nn_json_open_config(dir, "unet/config.json", &json));
     nn_status status = unet_config_parse(&json, &m->unet);
     nn_json_close(&json);
     NN_TRY(status);
-    NN_TRY(open_config(dir, "text_encoder/config.json", &json));
+    NN_TRY(nn_json_open_config(dir, "text_encoder/config.json", &json));
     status = clip_text_config_parse(&json, &m->text);
     nn_json_close(&json);
     NN_TRY(status);
-    NN_TRY(open_config(dir, "vae/config.json", &json));
+    NN_TRY(nn_json_open_config(vae_dir, "vae/config.json", &json));
     status = vae_config_parse(&json, &m->vae);
     nn_json_close(&json);
     NN_TRY(status);
-    NN_TRY(open_config(dir, "scheduler/scheduler_config.json", &json));
+    NN_TRY(nn_json_open_config(dir, "scheduler/scheduler_config.json", &json));
     status = nn_noise_config_parse(&json, &noise);
     nn_json_close(&json);
     NN_TRY(status);
@@ -97,7 +88,7 @@ static nn_status fill(const char *dir, sd_start start, uint64_t seed, sd_model *
 static nn_status open_model(const char *dir, nn_device *device, sd_start start, uint64_t seed,
                             bool with_grads, sd_model *m)
 {
-    NN_TRY(read_configs(dir, m));
+    NN_TRY(sd_model_configure(dir, dir, m));
     char *path = nn_format("%s/tokenizer", dir);
     NN_NEED(path);
     nn_status status = nn_clip_bpe_open(path, &m->tokenizer);

@@ -38,6 +38,10 @@ nn_status sd_model_open(const char *dir, nn_device *device, sd_start start, uint
                         bool with_grads, sd_model *out) NN_CHECKED;
 void sd_model_close(sd_model *m);
 
+/* The four configurations alone, and the schedule made from its own: what sd_model_open begins
+ * with. vae_dir: the folder that holds vae/, usually dir. Owner: sd_model_close. */
+nn_status sd_model_configure(const char *dir, const char *vae_dir, sd_model *out) NN_CHECKED;
+
 /* Write UNet and text encoder as f32 to another folder, and copy what belongs to them from `from`.
  */
 nn_status sd_model_save(const sd_model *m, const char *from, const char *dir) NN_CHECKED;

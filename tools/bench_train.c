@@ -28,22 +28,10 @@ typedef struct job {
     int32_t *ids_now, *labels_now, *seen_now;
     nn_tensor *image, *answer, *t, *weight, *ids, *labels, *seen; /* inputs of the graph */
     captioner_config captioner;
-    unet_config unet;
-    clip_text_config text;
-    vae_config codec;
-    nn_noise_schedule noise;
+    sd_model model;        /* its configurations and its schedule */
     int64_t elems, places; /* of a latent */
     double start;          /* CPU time at the first step's begin */
 } job;
-
-static nn_status open_config(const char *dir, const char *name, nn_json *json)
-{
-    char *path = nn_format("%s/%s", dir, name);
-    NN_NEED(path);
-    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, json);
-    nn_free(path);
-    return status;
-}
 
 /* -- the loop */
 
@@ -75,20 +63,6 @@ static void count_params(const job *j, const trainer_settings *s)
         j->params->n_elems * (int64_t)sizeof(float) * (s->ema_decay > 0 ? 5 : 4);
 }
 
-static nn_status make_params(job *j, nn_device *device,
-                             nn_tensor *(*build)(void *ctx, nn_graph *g, nn_params *params))
-{
-    nn_graph *g;
-    NN_TRY(nn_params_create(&j->params));
-    NN_TRY(nn_graph_create(&g));
-    (void)build(j, g, j->params);
-    nn_status status = nn_graph_status(g);
-    nn_graph_destroy(g);
-    NN_TRY(status);
-    NN_TRY(nn_params_alloc(j->params, device, true));
-    return nn_params_init(j->params, 1);
-}
-
 /* The trainer wants a directory, and writes nothing into it in a run that is not interrupted. */
 static nn_status train(job *j, const bench_settings *set, trainer *t)
 {
@@ -100,7 +74,6 @@ static nn_status train(job *j, const bench_settings *set, trainer *t)
     t->set.steps = runs + 1;
     t->set.checkpoint_every = t->set.steps;
     t->set.profile = false;
-    t->config = j->what->name;
     t->what = j->what->name;
     t->params = j->params;
     t->ctx = j;
@@ -124,28 +97,28 @@ static void random_ids(const char *name, int64_t n, int32_t *ids)
 static nn_tensor *build_diffusion(void *ctx, nn_graph *g, nn_params *params)
 {
     job *j = ctx;
-    int64_t n = j->batch, side = j->unet.sample_size, c = j->unet.in_channels;
+    int64_t n = j->batch, side = j->model.unet.sample_size, c = j->model.unet.in_channels;
     j->image = nn_input(g, "latent", NN_F32, NN_DIMS(n, side, side, c));
     j->answer = nn_input(g, "target", NN_F32, NN_DIMS(n, side, side, c));
     j->t = nn_input(g, "t", NN_F32, NN_DIMS(n));
-    j->ids = nn_input(g, "ids", NN_I32, NN_DIMS(n, j->text.max_positions));
+    j->ids = nn_input(g, "ids", NN_I32, NN_DIMS(n, j->model.text.max_positions));
     j->weight = nn_input(g, "weight", NN_F32, NN_DIMS(n));
-    nn_tensor *context = clip_text(nn_root(g, params, "text"), &j->text, j->ids, false);
+    nn_tensor *context = clip_text(nn_root(g, params, "text"), &j->model.text, j->ids, false);
     nn_tensor *predicted =
-        unet(nn_root(g, params, "unet"), &j->unet, j->image, j->t, context, false);
+        unet(nn_root(g, params, "unet"), &j->model.unet, j->image, j->t, context, false);
     return nn_mse(g, predicted, j->answer, j->weight);
 }
 
 /* The noise, the timestep and the latent of one place in the batch. */
 static void prepare_latent(job *j, int64_t i, int64_t step)
 {
-    const nn_noise_schedule *s = &j->noise;
+    const nn_noise_schedule *s = &j->model.noise;
     int64_t n = j->elems, all = j->batch * n;
     const float *moments = j->numbers + 2 * i * n;
     float *x0 = j->numbers + 2 * all + i * n, *noise = x0 + all, *x = noise + all, *y = x + all;
     nn_rng rng = nn_rng_make(1, "latent", nn_mix((uint64_t)i, (uint64_t)step));
     nn_rng_normal_fill(&rng, noise, n);
-    sd_latent(&j->codec, j->places, moments, noise, x0);
+    sd_latent(&j->model.vae, j->places, moments, noise, x0);
     rng = nn_rng_make(1, "noise", nn_mix((uint64_t)i, (uint64_t)step));
     nn_rng_normal_fill(&rng, noise, n);
     int t = nn_noise_schedule_draw(s, 1, (uint64_t)i, (uint64_t)step);
@@ -169,34 +142,11 @@ static nn_status feed_diffusion(void *ctx, nn_plan *plan, int64_t step, int64_t 
     return nn_plan_write(plan, j->ids, j->ids_now);
 }
 
-static nn_status open_diffusion(job *j, const char *dir)
-{
-    nn_json json;
-    nn_noise_config noise;
-    NN_TRY(open_config(dir, "diffusion/unet/config.json", &json));
-    nn_status status = unet_config_parse(&json, &j->unet);
-    nn_json_close(&json);
-    NN_TRY(status);
-    NN_TRY(open_config(dir, "diffusion/text_encoder/config.json", &json));
-    status = clip_text_config_parse(&json, &j->text);
-    nn_json_close(&json);
-    NN_TRY(status);
-    NN_TRY(open_config(dir, "diffusion/scheduler/scheduler_config.json", &json));
-    status = nn_noise_config_parse(&json, &noise);
-    nn_json_close(&json);
-    NN_TRY(status);
-    NN_TRY(nn_noise_schedule_init(&j->noise, &noise));
-    NN_TRY(open_config(dir, "vae/config.json", &json));
-    status = vae_config_parse(&json, &j->codec);
-    nn_json_close(&json);
-    return status;
-}
-
 static nn_status reserve_diffusion(job *j)
 {
-    int64_t ids = j->batch * j->text.max_positions;
-    j->places = j->unet.sample_size * j->unet.sample_size;
-    j->elems = j->places * j->unet.in_channels;
+    int64_t ids = j->batch * j->model.text.max_positions;
+    j->places = j->model.unet.sample_size * j->model.unet.sample_size;
+    j->elems = j->places * j->model.unet.in_channels;
     j->numbers = nn_alloc(6 * j->batch * j->elems + 2 * j->batch, sizeof(float));
     NN_NEED(j->numbers);
     j->t_now = j->numbers + 6 * j->batch * j->elems;
@@ -215,9 +165,14 @@ static nn_status time_diffusion(job *j, const bench_settings *set, nn_device *de
                   .device = device,
                   .build = build_diffusion,
                   .feed = feed_diffusion };
-    NN_TRY(open_diffusion(j, set->config_dir));
+    char *dir = nn_format("%s/diffusion", set->config_dir);
+    NN_NEED(dir);
+    nn_status status = sd_model_configure(dir, set->config_dir, &j->model);
+    nn_free(dir);
+    NN_TRY(status);
     NN_TRY(reserve_diffusion(j));
-    NN_TRY(make_params(j, device, build_diffusion));
+    NN_TRY(trainer_make_params(build_diffusion, j, device, &j->params));
+    NN_TRY(nn_params_init(j->params, 1));
     return train(j, set, &t);
 }
 
@@ -278,13 +233,14 @@ static nn_status time_captioner(job *j, const bench_settings *set, nn_device *de
                   .device = device,
                   .build = build_captioner,
                   .feed = feed_captioner };
-    NN_TRY(open_config(set->config_dir, "captioner/config.json", &json));
+    NN_TRY(nn_json_open_config(set->config_dir, "captioner/config.json", &json));
     nn_status status = captioner_config_parse(&json, &j->captioner);
     nn_json_close(&json);
     NN_TRY(status);
     j->captioner.text.dropout = 0.1;
     NN_TRY(reserve_captioner(j));
-    NN_TRY(make_params(j, device, build_captioner));
+    NN_TRY(trainer_make_params(build_captioner, j, device, &j->params));
+    NN_TRY(nn_params_init(j->params, 1));
     return train(j, set, &t);
 }
 
@@ -302,7 +258,7 @@ static nn_status time_job(const bench_case *c, const bench_settings *set, nn_dev
     j->batch = c->dim[0];
     nn_status status = run(j, set, device);
     nn_params_destroy(j->params);
-    nn_noise_schedule_deinit(&j->noise);
+    sd_model_close(&j->model);
     nn_free(j->bytes);
     nn_free(j->numbers);
     nn_free(j->ids_now);

@@ -40,7 +40,7 @@ static nn_status read_captions(caption_corpus *c, const nn_sample *sample, item 
     const int64_t n = (int64_t)c->mix.n * c->config.length;
     NN_TRY(nn_captions_parse(sample, &captions));
     it->ids = nn_alloc(2 * n, sizeof(*it->ids));
-    it->labels = it->ids + n;
+    it->labels = it->ids ? it->ids + n : NULL;
     nn_status status = it->ids ? NN_OK : NN_MEMORY;
     for (int k = 0; k < c->mix.n && status == NN_OK; k++) {
         const char *text = nn_captions_get(captions, c->mix.column[k]);

@@ -19,7 +19,7 @@
 #ifndef TOOLS_CLI_H
 #define TOOLS_CLI_H
 
-#include "engine/base/status.h"
+#include "engine/base/str.h"
 
 enum { NN_EXIT_OK, NN_EXIT_FAILED, NN_EXIT_USAGE, NN_EXIT_INTERRUPTED };
 
@@ -37,8 +37,12 @@ typedef struct nn_option {
     const char *value;          /* what the value is called in the help: "FILE" */
     double low, high;           /* inclusive bounds of a number; both 0 = any */
     bool required;
+    bool incidental;      /* says where or how, and does not change what comes out */
     const char *excludes; /* name of an option that contradicts this one */
 } nn_option;
+
+/* The value as text, appended: reading it gives the same value; an unset text is "". */
+nn_status nn_option_show(const nn_option *option, nn_text *out) NN_CHECKED;
 
 typedef struct nn_cli {
     const struct nn_program *program;

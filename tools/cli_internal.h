@@ -26,9 +26,6 @@ nn_status nn_options_find(const nn_options *o, const char *name, int *at, bool *
 /* Set from text; flags take "true" and "false". The text must stay. */
 nn_status nn_option_set(const nn_option *option, const char *text) NN_CHECKED;
 
-/* The value as text, appended; an unset text is "". */
-nn_status nn_option_show(const nn_option *option, nn_text *out) NN_CHECKED;
-
 /* Set options from argv[0 .. argc-1]; the rest is moved to the front of argv and counted. */
 nn_status nn_options_parse(nn_options *o, int argc, char **argv, int *n_arguments) NN_CHECKED;
 

@@ -116,10 +116,19 @@ nn_status nn_option_set(const nn_option *option, const char *text)
     return NN_OK;
 }
 
+/* The fewer of 12 and 17 digits that mean this very number. */
+static nn_status show_real(double value, nn_text *out)
+{
+    char text[32];
+    snprintf(text, sizeof(text), "%.12g", value);
+    if (strtod(text, NULL) == value) return nn_text_add(out, "%s", text);
+    return nn_text_add(out, "%.17g", value);
+}
+
 nn_status nn_option_show(const nn_option *option, nn_text *out)
 {
     if (option->integer) return nn_text_add(out, "%lld", (long long)*option->integer);
-    if (option->real) return nn_text_add(out, "%.12g", *option->real);
+    if (option->real) return show_real(*option->real, out);
     if (option->choice) return nn_text_add(out, "%s", option->choices[*option->choice]);
     if (option->text) return nn_text_add(out, "%s", *option->text ? *option->text : "");
     return nn_text_add(out, "%s", *option->flag ? "true" : "false");

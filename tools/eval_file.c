@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "data/json.h"
 #include "engine/base/alloc.h"
 #include "engine/base/file.h"
 #include "tools/eval.h"
@@ -45,19 +46,13 @@ static nn_status read_head(const json_t *from, const char *path, eval_set *set, 
     return NN_OK;
 }
 
-static int append(const char *bytes, size_t n, void *out)
-{
-    return nn_text_add_bytes(out, bytes, (int64_t)n) == NN_OK ? 0 : -1;
-}
-
 static nn_status read_answer(const json_t *from, nn_scene *answer)
 {
     nn_text text = { 0 };
     const json_t *scene = json_object_get(from, "scene");
     if (!json_is_object(scene)) return nn_fail(NN_FORMAT, "\"scene\" is no object");
-    nn_status status = NN_MEMORY;
-    if (json_dump_callback(scene, append, &text, JSON_COMPACT) == 0)
-        status = nn_scene_read_json(text.text, text.length, answer);
+    nn_status status = nn_json_write(&text, scene, JSON_COMPACT);
+    if (status == NN_OK) status = nn_scene_read_json(text.text, text.length, answer);
     nn_text_free(&text);
     return status;
 }

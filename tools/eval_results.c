@@ -29,9 +29,10 @@ void eval_free(eval_set *set)
 /* The terms of a figure in one block that is the caller's: over, then under. */
 static nn_status terms_of(const eval_set *set, metrics_kind kind, int split, metrics_terms *t)
 {
-    double *over = nn_alloc(2 * set->n, sizeof(*over)), *under = over + set->n;
+    double *over = nn_alloc(2 * set->n, sizeof(*over));
     int64_t n = 0;
     NN_NEED(over);
+    double *under = over + set->n;
     for (int64_t i = 0; i < set->n; i++) {
         const eval_sample *s = &set->samples[i];
         if (s->split != split || !metrics_counts(kind, s->metric)) continue;

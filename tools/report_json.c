@@ -3,17 +3,11 @@
 
 #include "tools/report.h"
 
-static int append(const char *bytes, size_t n, void *out)
-{
-    return nn_text_add_bytes(out, bytes, (int64_t)n) == NN_OK ? 0 : -1;
-}
-
 /* A part of the manifest as it is; null where it is missing. */
 static nn_status copy(const json_t *from, nn_text *out)
 {
     if (!from) return nn_text_add(out, "null");
-    if (json_dump_callback(from, append, out, JSON_COMPACT | JSON_ENCODE_ANY) == 0) return NN_OK;
-    return nn_fail(NN_MEMORY, "out of memory for the report");
+    return nn_json_write(out, from, JSON_COMPACT | JSON_ENCODE_ANY);
 }
 
 static nn_status write_figures(const metrics_estimate *figure, nn_text *out)

@@ -26,11 +26,13 @@ static const nn_option options[] = {
     { .name = "model",
       .text = &model_dir,
       .value = "DIR",
+      .incidental = true,
       .excludes = "config-dir",
       .help = "captioner to start from" },
     { .name = "config-dir",
       .text = &config_dir,
       .value = "DIR",
+      .incidental = true,
       .help = "with --from-scratch: directory of config.json" },
     { .name = "from-scratch",
       .flag = &from_scratch,
@@ -54,6 +56,7 @@ static const nn_option options[] = {
     { .name = "tokenizer",
       .text = &tokenizer,
       .value = "DIR",
+      .incidental = true,
       .help = "with --from-scratch: directory of the tokenizer; else --config-dir" },
     { .name = "rehearsal",
       .text = &rehearsal_spec,
@@ -162,14 +165,7 @@ static nn_status copy_values(const nn_params *from, nn_params *to)
 /* The parameters that are trained are those that the loss declares in their store. */
 static nn_status make_trained(job *j)
 {
-    nn_graph *g;
-    NN_TRY(nn_params_create(&j->trained));
-    NN_TRY(nn_graph_create(&g));
-    (void)build(j, g, j->trained);
-    nn_status status = nn_graph_status(g);
-    nn_graph_destroy(g);
-    NN_TRY(status);
-    NN_TRY(nn_params_alloc(j->trained, j->device, true));
+    NN_TRY(trainer_make_params(build, j, j->device, &j->trained));
     return copy_values(j->model.params, j->trained);
 }
 
@@ -228,56 +224,61 @@ static nn_status open_data(job *j)
     return NN_OK;
 }
 
+/* Everything of the model that the rows and the loss depend on. */
+static nn_status hash_start(const job *j, uint64_t *hash)
+{
+    static const char *const config[] = { "config.json", NULL };
+    static const char *const words[] = {
+        "vocab.txt", "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", NULL
+    };
+    trainer_hash_params(j->model.params, hash);
+    NN_TRY(trainer_hash_files(from_scratch ? config_dir : model_dir, config, hash));
+    return trainer_hash_files(j->model.tokenizer, words, hash);
+}
+
 static nn_status train(job *j)
 {
-    char *config =
-        nn_format("%s|%s|%s|%s|%s|%g|%g|%d|%lld|%lld|%d|%lld|%lld", data_spec, columns,
-                  prefixes ? prefixes : "", rehearsal_spec ? rehearsal_spec : "", rehearsal_columns,
-                  rehearsal_share, dropout, freeze_vision, (long long)length, (long long)most_words,
-                  overlong, (long long)set.batch, (long long)set.accumulate);
-    NN_NEED(config);
     trainer t = { .what = "captioner",
                   .set = set,
-                  .config = config,
+                  .options = options,
+                  .n_samples = nn_shards_count(j->corpus.shards),
                   .device = j->device,
                   .params = j->trained,
                   .ctx = j,
                   .build = build,
                   .feed = feed };
-    nn_status status = trainer_run(&t);
-    nn_free(config);
-    NN_TRY(status);
+    if (rehearsal_spec) t.n_samples += nn_shards_count(j->rehearsal.shards);
+    NN_TRY(hash_start(j, &t.start));
+    NN_TRY(trainer_run(&t));
     NN_TRY(copy_values(j->trained, j->model.params));
-    NN_TRY(captioner_folder_save(&j->model, set.output));
-    return trainer_mark_finished(&set);
+    return captioner_folder_save(&j->model, set.output);
 }
 
-static nn_status open_and_train(job *j)
+static nn_status work(void *ctx, nn_device *device)
 {
-    NN_TRY(nn_device_open(set.device, (int)set.threads, &j->device));
-    NN_TRY(nn_file_make_dir(set.output));
+    job *j = ctx;
+    j->device = device;
     NN_TRY(open_model(j));
     NN_TRY(open_data(j));
     return train(j);
+}
+
+static void close_job(void *ctx)
+{
+    job *j = ctx;
+    caption_corpus_close(&j->corpus);
+    caption_corpus_close(&j->rehearsal);
+    nn_free(j->pixels_now);
+    nn_free(j->ids_now);
+    nn_params_destroy(j->trained);
+    captioner_folder_close(&j->model);
 }
 
 static nn_status run(const nn_cli *cli)
 {
     job j = { 0 };
     (void)cli;
-    if (trainer_finished(&set)) {
-        nn_log(NN_LOG_INFO, "%s: %lld updates are done already", set.output, (long long)set.steps);
-        return NN_OK;
-    }
-    nn_status status = open_and_train(&j);
-    caption_corpus_close(&j.corpus);
-    caption_corpus_close(&j.rehearsal);
-    nn_free(j.pixels_now);
-    nn_free(j.ids_now);
-    nn_params_destroy(j.trained);
-    captioner_folder_close(&j.model);
-    nn_device_close(j.device);
-    return status;
+    return trainer_command(&set, &j, work, close_job);
 }
 
 const nn_command train_captioner_command = {

@@ -45,6 +45,7 @@ static const nn_option options[] = {
     { .name = "codec",
       .text = &codec,
       .value = "DIR",
+      .incidental = true,
       .help = "a trained codec, so that its reconstructions are familiar" },
     { .name = "reconstructed",
       .real = &reconstructed,
@@ -104,16 +105,6 @@ static nn_status feed(void *ctx, nn_plan *plan, int64_t step, int64_t pass)
     }
     NN_TRY(nn_plan_write(plan, r->pixels, r->batch));
     return nn_plan_write(plan, r->targets, r->heat);
-}
-
-static void tell(void *ctx, int64_t *epoch, int64_t *position)
-{
-    train_images_tell(&((run *)ctx)->images, epoch, position);
-}
-
-static nn_status seek(void *ctx, int64_t epoch, int64_t position)
-{
-    return train_images_seek(&((run *)ctx)->images, epoch, position);
 }
 
 /* -- measuring -------------------------------------------------------------------------------- */
@@ -216,62 +207,60 @@ static nn_status finish(run *r)
     NN_TRY(save(r));
     NN_TRY(measure(r, NULL, &fields[1].value));
     if (codec) NN_TRY(measure_rebuilt(r, &fields[2].value));
-    NN_TRY(write_metrics(fields, codec ? 3 : 2));
-    return trainer_mark_finished(&set);
+    return write_metrics(fields, codec ? 3 : 2);
 }
 
 /* -- the run ---------------------------------------------------------------------------------- */
 
-static nn_status make_params(run *r)
-{
-    nn_graph *g;
-    NN_TRY(nn_params_create(&r->params));
-    NN_TRY(nn_graph_create(&g));
-    build(r, g, r->params);
-    nn_status status = nn_graph_status(g);
-    nn_graph_destroy(g);
-    NN_TRY(status);
-    NN_TRY(nn_params_alloc(r->params, r->device, true));
-    return nn_params_init(r->params, (uint64_t)set.seed);
-}
-
-/* What must not change between a run and its continuation. */
-static char *describe(void)
-{
-    return nn_format(
-        "detector %s size %" PRId64 " objects %" PRId64 " width %" PRId64 " blocks %" PRId64
-        " held out %" PRId64 " codec %s %.9g batch %" PRId64 " x %" PRId64 " updates %" PRId64
-        " lr %.9g %s warm-up %" PRId64 " adam %.9g %.9g %.9g %.9g clip %.9g ema %.9g",
-        data, resolution, objects, width, blocks, held_out, codec ? codec : "none", reconstructed,
-        set.batch, set.accumulate, set.steps, set.lr, trainer_schedules[set.schedule], set.warmup,
-        set.beta1, set.beta2, set.eps, set.weight_decay, set.clip_norm, set.ema_decay);
-}
-
 static nn_status train_judge(run *r)
 {
-    int64_t most = nn_max(set.batch, LOOK_BATCH);
-    NN_NEED(r->batch = nn_alloc(most * 3 * picture_pixels(r), sizeof(float)));
-    NN_NEED(r->heat = nn_alloc(most * heat_elems(r), sizeof(float)));
-    if (codec && reconstructed > 0)
-        NN_TRY(rebuilt_open(codec, &r->images, r->device, 0, r->images.n_train, reconstructed,
-                            (uint64_t)set.seed, &r->rebuilt));
-    NN_TRY(make_params(r));
-    char *description = describe();
-    NN_NEED(description);
+    static const char *const files[] = { "config.json", "diffusion_pytorch_model.safetensors",
+                                         NULL };
     trainer t = { .what = "detector",
                   .set = set,
-                  .config = description,
+                  .options = options,
+                  .n_samples = nn_shards_count(r->images.shards),
                   .device = r->device,
                   .params = r->params,
                   .ctx = r,
                   .build = build,
                   .feed = feed,
-                  .tell = tell,
-                  .seek = seek };
-    nn_status status = trainer_run(&t);
-    nn_free(description);
-    NN_TRY(status);
+                  .stream = train_images_stream(&r->images) };
+    if (codec) NN_TRY(trainer_hash_files(codec, files, &t.start));
+    trainer_hash_params(r->params, &t.start);
+    return trainer_run(&t);
+}
+
+static nn_status work(void *ctx, nn_device *device)
+{
+    run *r = ctx;
+    const train_corpus corpus = { .shards = data,
+                                  .size = resolution,
+                                  .held_out = held_out,
+                                  .needs_scene = true,
+                                  .seed = (uint64_t)set.seed };
+    int64_t most = nn_max(set.batch, LOOK_BATCH);
+    r->device = device;
+    NN_TRY(train_images_open(&corpus, &r->images));
+    NN_NEED(r->batch = nn_alloc(most * 3 * picture_pixels(r), sizeof(float)));
+    NN_NEED(r->heat = nn_alloc(most * heat_elems(r), sizeof(float)));
+    if (codec && reconstructed > 0)
+        NN_TRY(rebuilt_open(codec, &r->images, device, 0, r->images.n_train, reconstructed,
+                            (uint64_t)set.seed, &r->rebuilt));
+    NN_TRY(trainer_make_params(build, r, device, &r->params));
+    NN_TRY(nn_params_init(r->params, (uint64_t)set.seed));
+    NN_TRY(train_judge(r));
     return finish(r);
+}
+
+static void close_run(void *ctx)
+{
+    run *r = ctx;
+    nn_params_destroy(r->params);
+    rebuilt_close(&r->rebuilt);
+    nn_free(r->batch);
+    nn_free(r->heat);
+    train_images_close(&r->images);
 }
 
 /* The options as the file that they become, so that they meet the same checks. */
@@ -295,27 +284,8 @@ static nn_status train(const nn_cli *cli)
 {
     run r = { 0 };
     (void)cli;
-    if (trainer_finished(&set)) {
-        printf("%s holds a finished detector\n", set.output);
-        return NN_OK;
-    }
-    const train_corpus corpus = { .shards = data,
-                                  .size = resolution,
-                                  .held_out = held_out,
-                                  .needs_scene = true,
-                                  .seed = (uint64_t)set.seed };
     NN_TRY(make_config(&r.c));
-    NN_TRY(nn_file_make_dir(set.output));
-    NN_TRY(train_images_open(&corpus, &r.images));
-    nn_status status = nn_device_open(set.device, (int)set.threads, &r.device);
-    if (status == NN_OK) status = train_judge(&r);
-    nn_params_destroy(r.params);
-    rebuilt_close(&r.rebuilt);
-    nn_device_close(r.device);
-    nn_free(r.batch);
-    nn_free(r.heat);
-    train_images_close(&r.images);
-    return status;
+    return trainer_command(&set, &r, work, close_run);
 }
 
 const nn_command train_detector_command = {

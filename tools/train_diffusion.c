@@ -31,6 +31,7 @@ static const nn_option options[] = {
       .text = &model_dir,
       .value = "DIR",
       .required = true,
+      .incidental = true,
       .help = "diffusers folder to start from" },
     { .name = "from-scratch",
       .flag = &from_scratch,
@@ -67,12 +68,15 @@ static const nn_option options[] = {
     { .name = "latent-cache",
       .text = &latent_cache,
       .value = "FILE",
+      .incidental = true,
       .help = "latents of the pictures, kept between runs; else OUTPUT/latents.cache" },
     { .name = "gradient-checkpointing",
       .flag = &recompute,
+      .incidental = true,
       .help = "compute activations again instead of keeping them" },
     { .name = "snapshot-steps",
       .integer = &snapshot_steps,
+      .incidental = true,
       .low = 0,
       .high = 1e9,
       .help = "updates between copies of the model in OUTPUT/snapshots; 0 = none" },
@@ -275,57 +279,66 @@ static void log_columns(const job *j)
            (long long)j->counts.dropped, (long long)j->counts.missing, (long long)j->n_overlong);
 }
 
+/* Everything of the model that a batch and the loss depend on. */
+static nn_status hash_start(const job *j, uint64_t *hash)
+{
+    static const char *const files[] = {
+        "unet/config.json",         "text_encoder/config.json",
+        "vae/config.json",          "scheduler/scheduler_config.json",
+        "tokenizer/vocab.json",     "tokenizer/merges.txt",
+        "tokenizer/tokenizer.json", NULL
+    };
+    trainer_hash_params(j->model.params, hash);
+    trainer_hash_params(j->model.vae_params, hash);
+    return trainer_hash_files(model_dir, files, hash);
+}
+
 static nn_status train(job *j)
 {
-    char config[512];
-    snprintf(config, sizeof(config), "%s|%s|%g|%g|%lld|%lld|%lld", columns, data_spec,
-             prompt_dropout, snr_gamma, (long long)set.batch, (long long)set.accumulate,
-             (long long)resolution);
     trainer t = { .what = "diffusion",
                   .set = set,
-                  .config = config,
+                  .options = options,
+                  .n_samples = nn_shards_count(j->shards),
                   .device = j->device,
                   .params = j->model.params,
                   .ctx = j,
                   .build = build,
                   .feed = feed,
-                  .tell = tell,
-                  .seek = seek,
+                  .stream = { j, tell, seek },
                   .after = after };
+    NN_TRY(hash_start(j, &t.start));
     NN_TRY(trainer_run(&t));
     log_columns(j);
-    NN_TRY(sd_model_save(&j->model, model_dir, set.output));
-    return trainer_mark_finished(&set);
+    return sd_model_save(&j->model, model_dir, set.output);
 }
 
-static nn_status open_and_train(job *j)
+static nn_status work(void *ctx, nn_device *device)
 {
-    NN_TRY(nn_device_open(set.device, (int)set.threads, &j->device));
-    NN_TRY(sd_model_open(model_dir, j->device, from_scratch ? SD_SCRATCH : SD_LOAD,
-                         (uint64_t)set.seed, true, &j->model));
-    NN_TRY(nn_file_make_dir(set.output));
+    job *j = ctx;
+    j->device = device;
+    NN_TRY(sd_model_open(model_dir, device, from_scratch ? SD_SCRATCH : SD_LOAD, (uint64_t)set.seed,
+                         true, &j->model));
     NN_TRY(open_data(j));
     return train(j);
+}
+
+static void close_job(void *ctx)
+{
+    job *j = ctx;
+    nn_loader_close(j->loader);
+    nn_cache_close(j->latents);
+    nn_shards_close(j->shards);
+    nn_shard_report_free(&j->report);
+    nn_free(j->x);
+    nn_free(j->ids_now);
+    sd_model_close(&j->model);
 }
 
 static nn_status run(const nn_cli *cli)
 {
     job j = { 0 };
     (void)cli;
-    if (trainer_finished(&set)) {
-        nn_log(NN_LOG_INFO, "%s: %lld updates are done already", set.output, (long long)set.steps);
-        return NN_OK;
-    }
-    nn_status status = open_and_train(&j);
-    nn_loader_close(j.loader);
-    nn_cache_close(j.latents);
-    nn_shards_close(j.shards);
-    nn_shard_report_free(&j.report);
-    nn_free(j.x);
-    nn_free(j.ids_now);
-    sd_model_close(&j.model);
-    nn_device_close(j.device);
-    return status;
+    return trainer_command(&set, &j, work, close_job);
 }
 
 const nn_command train_diffusion_command = {

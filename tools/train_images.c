@@ -146,6 +146,21 @@ nn_status train_images_seek(train_images *images, int64_t epoch, int64_t positio
                           &images->loader);
 }
 
+static void tell(void *ctx, int64_t *epoch, int64_t *position)
+{
+    train_images_tell(ctx, epoch, position);
+}
+
+static nn_status seek(void *ctx, int64_t epoch, int64_t position)
+{
+    return train_images_seek(ctx, epoch, position);
+}
+
+trainer_stream train_images_stream(train_images *images)
+{
+    return (trainer_stream){ images, tell, seek };
+}
+
 nn_status train_images_read(const train_images *images, int64_t i, train_image *out)
 {
     train_corpus corpus = images->corpus;

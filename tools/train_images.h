@@ -6,6 +6,7 @@
 #include "data/loader.h"
 #include "data/scenes.h"
 #include "engine/base/rng.h"
+#include "tools/trainer.h"
 
 typedef struct train_image {
     uint8_t *rgb; /* [size, size, 3] */
@@ -44,6 +45,9 @@ nn_status train_images_next(train_images *images, const train_image **image,
 /* Where the stream stands, and going there: once before the first picture. */
 void train_images_tell(const train_images *images, int64_t *epoch, int64_t *position);
 nn_status train_images_seek(train_images *images, int64_t epoch, int64_t position) NN_CHECKED;
+
+/* The two as a trainer takes them. */
+trainer_stream train_images_stream(train_images *images);
 
 /* Sample number i of the corpus; from n_train on they are the ones held out. Owner:
  * train_image_free. */

@@ -23,12 +23,8 @@ typedef struct pipe {
 static nn_status read_config(const char *directory, vae_config *c)
 {
     nn_json json;
-    char *path = nn_format("%s/config.json", directory);
-    NN_NEED(path);
-    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, &json);
-    nn_free(path);
-    NN_TRY(status);
-    status = vae_config_parse(&json, c);
+    NN_TRY(nn_json_open_config(directory, "config.json", &json));
+    nn_status status = vae_config_parse(&json, c);
     nn_json_close(&json);
     return status;
 }

@@ -26,6 +26,7 @@ static const nn_option options[] = {
       .text = &config_dir,
       .value = "DIR",
       .required = true,
+      .incidental = true,
       .help = "DIR/config.json describes the codec (diffusers AutoencoderKL)" },
     { .name = "train-data",
       .text = &data,
@@ -91,16 +92,6 @@ static nn_status feed(void *ctx, nn_plan *plan, int64_t step, int64_t pass)
     }
     NN_TRY(nn_plan_write(plan, r->image, r->pixels));
     return nn_plan_write(plan, r->noise, r->normal);
-}
-
-static void tell(void *ctx, int64_t *epoch, int64_t *position)
-{
-    train_images_tell(&((run *)ctx)->images, epoch, position);
-}
-
-static nn_status seek(void *ctx, int64_t epoch, int64_t position)
-{
-    return train_images_seek(&((run *)ctx)->images, epoch, position);
 }
 
 /* -- measuring -------------------------------------------------------------------------------- */
@@ -194,18 +185,13 @@ static double deviation(const sums *s)
 
 /* -- results ---------------------------------------------------------------------------------- */
 
-static int append(const char *bytes, size_t n, void *text)
-{
-    return nn_text_add_bytes(text, bytes, (int64_t)n) == NN_OK ? 0 : -1;
-}
-
 static nn_status write_json(const char *name, const json_t *root)
 {
     nn_text text = { 0 };
     char *path = nn_format("%s/%s", set.output, name);
     size_t how = JSON_INDENT(2) | JSON_REAL_PRECISION(9);
-    bool written = path && json_dump_callback(root, append, &text, how) == 0;
-    nn_status status = written ? nn_text_add(&text, "\n") : NN_MEMORY;
+    nn_status status = path ? nn_json_write(&text, root, how) : NN_MEMORY;
+    if (status == NN_OK) status = nn_text_add(&text, "\n");
     if (status == NN_OK) status = nn_file_write(path, text.text, text.length);
     nn_text_free(&text);
     nn_free(path);
@@ -216,13 +202,9 @@ static nn_status write_json(const char *name, const json_t *root)
 static nn_status write_config(double scaling_factor)
 {
     nn_json json;
-    char *path = nn_format("%s/config.json", config_dir);
-    NN_NEED(path);
-    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, &json);
-    nn_free(path);
-    NN_TRY(status);
+    NN_TRY(nn_json_open_config(config_dir, "config.json", &json));
     json_object_set_new(json.node, "scaling_factor", json_real(scaling_factor));
-    status = write_json("config.json", json.node);
+    nn_status status = write_json("config.json", json.node);
     nn_json_close(&json);
     return status;
 }
@@ -254,27 +236,27 @@ static nn_status finish(run *r)
     nn_free(path);
     NN_TRY(status);
     NN_TRY(write_config(1 / deviation(&train)));
-    NN_TRY(write_metrics(train_psnr(test.error / (double)test.pixels), deviation(&train)));
-    return trainer_mark_finished(&set);
+    return write_metrics(train_psnr(test.error / (double)test.pixels), deviation(&train));
 }
 
 /* -- the run ---------------------------------------------------------------------------------- */
 
+static int64_t crop_side(void)
+{
+    return crop ? crop : resolution;
+}
+
 static nn_status read_config(vae_config *c)
 {
     nn_json json;
-    char *path = nn_format("%s/config.json", config_dir);
-    NN_NEED(path);
-    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, &json);
-    nn_free(path);
-    NN_TRY(status);
-    status = vae_config_parse(&json, c);
+    NN_TRY(nn_json_open_config(config_dir, "config.json", &json));
+    nn_status status = vae_config_parse(&json, c);
     nn_json_close(&json);
     NN_TRY(status);
     if (c->in_channels != 3 || c->out_channels != 3)
         return nn_fail(NN_UNSUPPORTED, "%s/config.json: %lld channels in, %lld out, expected 3",
                        config_dir, (long long)c->in_channels, (long long)c->out_channels);
-    int64_t stride = vae_stride(c), side = crop ? crop : resolution;
+    int64_t stride = vae_stride(c), side = crop_side();
     if (resolution % stride || side % stride || side > resolution)
         return nn_fail(NN_ARGUMENT,
                        "--resolution %" PRId64 " and --crop %" PRId64
@@ -313,79 +295,59 @@ static nn_status start_linear(nn_params *params)
     return NN_OK;
 }
 
-static nn_status make_params(run *r)
-{
-    nn_graph *g;
-    NN_TRY(nn_params_create(&r->params));
-    NN_TRY(nn_graph_create(&g));
-    build(r, g, r->params);
-    nn_status status = nn_graph_status(g);
-    nn_graph_destroy(g);
-    NN_TRY(status);
-    NN_TRY(nn_params_alloc(r->params, r->device, true));
-    NN_TRY(nn_params_init(r->params, (uint64_t)set.seed));
-    return start_linear(r->params);
-}
-
-/* What must not change between a run and its continuation. */
-static char *describe(void)
-{
-    return nn_format("vae %s %s resolution %" PRId64 " crop %" PRId64 " held out %" PRId64
-                     " kl %.9g batch %" PRId64 " x %" PRId64 " updates %" PRId64 " lr %.9g %s "
-                     "warm-up %" PRId64 " adam %.9g %.9g %.9g %.9g clip %.9g ema %.9g",
-                     config_dir, data, resolution, crop, held_out, kl_weight, set.batch,
-                     set.accumulate, set.steps, set.lr, trainer_schedules[set.schedule], set.warmup,
-                     set.beta1, set.beta2, set.eps, set.weight_decay, set.clip_norm, set.ema_decay);
-}
-
 static nn_status train_codec(run *r)
 {
-    int64_t f = vae_stride(&r->c);
-    r->side = crop ? crop : resolution;
-    r->latent = r->side / f * (r->side / f) * r->c.latent_channels;
-    NN_NEED(r->pixels = nn_alloc(set.batch * 3 * r->side * r->side, sizeof(float)));
-    NN_NEED(r->normal = nn_alloc(set.batch * r->latent, sizeof(float)));
-    NN_TRY(make_params(r));
-    char *description = describe();
-    NN_NEED(description);
+    static const char *const files[] = { "config.json", NULL };
     trainer t = { .what = "vae",
                   .set = set,
-                  .config = description,
+                  .options = options,
+                  .n_samples = nn_shards_count(r->images.shards),
                   .device = r->device,
                   .params = r->params,
                   .ctx = r,
                   .build = build,
                   .feed = feed,
-                  .tell = tell,
-                  .seek = seek };
-    nn_status status = trainer_run(&t);
-    nn_free(description);
-    NN_TRY(status);
+                  .stream = train_images_stream(&r->images) };
+    NN_TRY(trainer_hash_files(config_dir, files, &t.start));
+    trainer_hash_params(r->params, &t.start);
+    return trainer_run(&t);
+}
+
+static nn_status work(void *ctx, nn_device *device)
+{
+    run *r = ctx;
+    const train_corpus corpus = {
+        .shards = data, .size = resolution, .held_out = held_out, .seed = (uint64_t)set.seed
+    };
+    int64_t places = crop_side() / vae_stride(&r->c);
+    r->device = device;
+    r->side = crop_side();
+    r->latent = places * places * r->c.latent_channels;
+    NN_TRY(train_images_open(&corpus, &r->images));
+    NN_NEED(r->pixels = nn_alloc(set.batch * 3 * r->side * r->side, sizeof(float)));
+    NN_NEED(r->normal = nn_alloc(set.batch * r->latent, sizeof(float)));
+    NN_TRY(trainer_make_params(build, r, device, &r->params));
+    NN_TRY(nn_params_init(r->params, (uint64_t)set.seed));
+    NN_TRY(start_linear(r->params));
+    NN_TRY(train_codec(r));
     return finish(r);
+}
+
+static void close_run(void *ctx)
+{
+    run *r = ctx;
+    nn_params_destroy(r->params);
+    nn_free(r->pixels);
+    nn_free(r->normal);
+    train_images_close(&r->images);
 }
 
 static nn_status train(const nn_cli *cli)
 {
     run r = { 0 };
     (void)cli;
-    if (trainer_finished(&set)) {
-        printf("%s holds a finished codec\n", set.output);
-        return NN_OK;
-    }
-    const train_corpus corpus = {
-        .shards = data, .size = resolution, .held_out = held_out, .seed = (uint64_t)set.seed
-    };
     NN_TRY(read_config(&r.c));
-    NN_TRY(nn_file_make_dir(set.output));
-    NN_TRY(train_images_open(&corpus, &r.images));
-    nn_status status = nn_device_open(set.device, (int)set.threads, &r.device);
-    if (status == NN_OK) status = train_codec(&r);
-    nn_params_destroy(r.params);
-    nn_device_close(r.device);
-    nn_free(r.pixels);
-    nn_free(r.normal);
-    train_images_close(&r.images);
-    return status;
+    return trainer_command(&set, &r, work, close_run);
 }
 
 const nn_command train_vae_command = {

@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/alloc.h"
@@ -22,8 +21,9 @@ typedef struct loop {
     nn_graph *pass_graph, *update_graph;
     nn_plan *pass, *update;
     nn_tensor *loss;
-    char *directory; /* of the checkpoints */
-    int64_t skipped; /* in a row */
+    char *directory;     /* of the checkpoints */
+    nn_text description; /* what a run that goes on must share */
+    int64_t skipped;     /* in a row */
 } loop;
 
 static nn_status make_plans(loop *l)
@@ -46,13 +46,11 @@ static nn_status make_plans(loop *l)
 static nn_status save(loop *l)
 {
     trainer *t = l->t;
-    nn_checkpoint state = { .step = t->step, .seed = (uint64_t)t->set.seed };
-    state.config = nn_strdup(t->config);
-    NN_NEED(state.config);
-    if (t->tell) t->tell(t->ctx, &state.epoch, &state.position);
-    nn_status status = nn_checkpoint_save(l->directory, (int)t->set.keep, &state, t->optimizer);
-    nn_free(state.config);
-    return status;
+    nn_checkpoint state = { .step = t->step,
+                            .seed = (uint64_t)t->set.seed,
+                            .config = l->description.text };
+    if (t->stream.tell) t->stream.tell(t->stream.ctx, &state.epoch, &state.position);
+    return nn_checkpoint_save(l->directory, (int)t->set.keep, &state, t->optimizer);
 }
 
 static nn_status resume(loop *l)
@@ -62,18 +60,14 @@ static nn_status resume(loop *l)
     bool found = false;
     NN_TRY(nn_checkpoint_resume(l->directory, &state, t->optimizer, &found));
     nn_status status = NN_OK;
-    if (found && (strcmp(state.config, t->config) != 0 || state.seed != (uint64_t)t->set.seed))
-        status = nn_fail(
-            NN_ARGUMENT,
-            "%s holds a run with another configuration or seed; remove it to start again, or give "
-            "the options of that run",
-            l->directory);
+    if (found) status = trainer_compare(l->directory, state.config, l->description.text);
     if (found && status == NN_OK) {
         t->step = state.step;
         nn_log(NN_LOG_INFO, "%s: goes on from update %" PRId64, t->what, t->step);
     }
     nn_free(state.config);
-    if (status == NN_OK && t->seek) status = t->seek(t->ctx, state.epoch, state.position);
+    if (status == NN_OK && t->stream.seek)
+        status = t->stream.seek(t->stream.ctx, state.epoch, state.position);
     return status;
 }
 
@@ -168,6 +162,7 @@ static nn_status run(loop *l)
                                  s->weight_decay, s->clip_norm, s->ema_decay };
     l->directory = nn_format("%s/checkpoints", s->output);
     NN_NEED(l->directory);
+    NN_TRY(trainer_describe(t, &l->description));
     NN_TRY(nn_optimizer_create(t->params, &options, &t->optimizer));
     NN_TRY(make_plans(l));
     nn_plan_stats stats = nn_plan_stats_of(l->pass);
@@ -194,24 +189,6 @@ nn_status trainer_run(trainer *t)
     nn_optimizer_destroy(t->optimizer);
     t->optimizer = NULL;
     nn_free(l.directory);
+    nn_text_free(&l.description);
     return status;
-}
-
-bool trainer_finished(const trainer_settings *set)
-{
-    char path[4096], *text = NULL;
-    int64_t n;
-    snprintf(path, sizeof(path), "%s/finished", set->output);
-    if (!nn_file_exists(path) || nn_file_read(path, 64, &text, &n) != NN_OK) return false;
-    bool finished = strtoll(text, NULL, 10) == set->steps;
-    nn_free(text);
-    return finished;
-}
-
-nn_status trainer_mark_finished(const trainer_settings *set)
-{
-    char path[4096], text[32];
-    snprintf(path, sizeof(path), "%s/finished", set->output);
-    int n = snprintf(text, sizeof(text), "%" PRId64 "\n", set->steps);
-    return nn_file_write(path, text, n);
 }

@@ -29,15 +29,18 @@ extern const char *const trainer_schedules[];
       .text = &(s).output,                                                                         \
       .value = "DIR",                                                                              \
       .required = true,                                                                            \
+      .incidental = true,                                                                          \
       .help = "where checkpoints and the trained model go" },                                      \
         { .name = "device",                                                                        \
           .text = &(s).device,                                                                     \
           .value = "NAME",                                                                         \
+          .incidental = true,                                                                      \
           .help = "device that computes" },                                                        \
         { .name = "threads",                                                                       \
           .integer = &(s).threads,                                                                 \
           .low = 0,                                                                                \
           .high = 1024,                                                                            \
+          .incidental = true,                                                                      \
           .help = "threads; 0 = all processors" },                                                 \
         { .name = "max-train-steps",                                                               \
           .integer = &(s).steps,                                                                   \
@@ -107,32 +110,42 @@ extern const char *const trainer_schedules[];
           .integer = &(s).checkpoint_every,                                                        \
           .low = 1,                                                                                \
           .high = 1e9,                                                                             \
+          .incidental = true,                                                                      \
           .help = "updates between checkpoints" },                                                 \
         { .name = "checkpoints-total-limit",                                                       \
           .integer = &(s).keep,                                                                    \
           .low = 1,                                                                                \
           .high = 1000,                                                                            \
+          .incidental = true,                                                                      \
           .help = "newest checkpoints that are kept" },                                            \
     {                                                                                              \
-        .name = "profile", .flag = &(s).profile,                                                   \
+        .name = "profile", .flag = &(s).profile, .incidental = true,                               \
         .help = "time every node: a table at the end and trace.json in the output directory"       \
     }
+
+/* A position in a stream of samples. {0} = the trainer needs none. */
+typedef struct trainer_stream {
+    void *ctx;
+    void (*tell)(void *ctx, int64_t *epoch, int64_t *position);    /* asked when saving */
+    nn_status (*seek)(void *ctx, int64_t epoch, int64_t position); /* once before the first step */
+} trainer_stream;
+
+/* Build the loss of one pass and remember the inputs. */
+typedef nn_tensor *trainer_build(void *ctx, nn_graph *g, nn_params *params);
 
 typedef struct trainer {
     const char *what; /* for the progress line */
     trainer_settings set;
-    const char *config; /* text that must not change between a run and its continuation */
+    const nn_option *options; /* the command's; see trainer_describe */
+    uint64_t start;           /* hash of what training starts from, by trainer_hash_* */
+    int64_t n_samples;        /* of the data */
     nn_device *device;
     nn_params *params; /* allocated with gradients; values loaded or drawn */
     void *ctx;
-    /* Build the loss and remember the inputs. */
-    nn_tensor *(*build)(void *ctx, nn_graph *g, nn_params *params);
+    trainer_build *build;
     /* Write one pass's inputs. step counts updates from 0, pass is below set.accumulate. */
     nn_status (*feed)(void *ctx, nn_plan *plan, int64_t step, int64_t pass);
-    /* Position of the data, if there is one: asked when saving, set once before the first step.
-     * NULL = none. */
-    void (*tell)(void *ctx, int64_t *epoch, int64_t *position);
-    nn_status (*seek)(void *ctx, int64_t epoch, int64_t position);
+    trainer_stream stream;
     /* After each update (step counts from 1): snapshots, validation. NULL = nothing. */
     nn_status (*after)(void *ctx, struct trainer *t, int64_t step);
     /* Set by trainer_run. */
@@ -141,14 +154,40 @@ typedef struct trainer {
     double loss; /* mean over the last update's passes */
 } trainer;
 
-/* Train to set.steps, going on from the newest checkpoint in set.output if there is one. When it
- * returns NN_OK the store holds the trained weights (the moving average if there is one).
- * NN_INTERRUPTED: a checkpoint was saved. */
+/* Train to set.steps, going on from the newest checkpoint in set.output if there is one; a run with
+ * other settings is NN_ARGUMENT. When it returns NN_OK the store holds the trained weights (the
+ * moving average if there is one). NN_INTERRUPTED: a checkpoint was saved. */
 nn_status trainer_run(trainer *t) NN_CHECKED;
 
-/* Whether set.output holds a finished run of this many steps already (a tool then has nothing to
- * do). */
-bool trainer_finished(const trainer_settings *set);
-nn_status trainer_mark_finished(const trainer_settings *set) NN_CHECKED;
+/* -- around the loop */
+
+/* The course of a trainer's command: nothing if set.output holds a finished run of this many steps;
+ * else the device is opened, set.output made, `work` called and the run marked as finished. `close`
+ * is called before the device closes, whatever happened. */
+typedef nn_status trainer_work(void *ctx, nn_device *device);
+nn_status trainer_command(const trainer_settings *set, void *ctx, trainer_work *work,
+                          void (*close)(void *ctx)) NN_CHECKED;
+
+/* The store of what the loss declares, with gradients; the values are not set. Owner:
+ * nn_params_destroy, also after an error. */
+nn_status trainer_make_params(trainer_build *build, void *ctx, nn_device *device,
+                              nn_params **out) NN_CHECKED;
+
+/* -- what a run shares with the one that it goes on from */
+
+/* Add the settings as lines "name=value": every option that is not incidental (the number of
+ * updates only where the schedule depends on it), the hash of the start, the number of samples.
+ * Device and threads may change: they touch the last digits alone. */
+nn_status trainer_describe(const trainer *t, nn_text *out) NN_CHECKED;
+
+/* NN_ARGUMENT, with every setting that differs and both its values, unless the two descriptions are
+ * the same. directory: of the checkpoints, for the message. */
+nn_status trainer_compare(const char *directory, const char *saved, const char *now) NN_CHECKED;
+
+/* Mix weights, or the bytes of those of the files DIR/NAME that are there, into *hash. names ends
+ * with NULL. */
+void trainer_hash_params(const nn_params *params, uint64_t *hash);
+nn_status trainer_hash_files(const char *directory, const char *const names[],
+                             uint64_t *hash) NN_CHECKED;
 
 #endif

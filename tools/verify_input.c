@@ -246,11 +246,6 @@ nn_status verify_fill(const verify_case *v, nn_params *params, const char *const
     return NN_OK;
 }
 
-static int append(const char *bytes, size_t n, void *text)
-{
-    return nn_text_add_bytes(text, bytes, (int64_t)n) == NN_OK ? 0 : -1;
-}
-
 nn_status verify_config(const verify_case *v, const char *preset, const char *part, bool *is_preset,
                         nn_json *json)
 {
@@ -263,7 +258,7 @@ nn_status verify_config(const verify_case *v, const char *preset, const char *pa
     if (part && *part) config = json_object_get(config, part);
     if (!config) return nn_fail(NN_FORMAT, "%s: config is missing", v->name);
     nn_text text = { 0 };
-    nn_status status = json_dump_callback(config, append, &text, 0) == 0 ? NN_OK : NN_MEMORY;
+    nn_status status = nn_json_write(&text, config, 0);
     if (status == NN_OK) status = nn_json_parse(text.text, text.length, v->name, json);
     nn_text_free(&text);
     return status;

@@ -103,3 +103,9 @@ void nn_alloc_fail_at(int64_t k)
 {
     atomic_store(&fail_at, k ? atomic_load(&n_calls) + k : 0);
 }
+
+bool nn_alloc_failed(void)
+{
+    int64_t at = atomic_load(&fail_at);
+    return at && atomic_load(&n_calls) >= at;
+}

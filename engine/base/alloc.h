@@ -35,5 +35,6 @@ int64_t nn_alloc_count(void);
 
 /* Fail the k-th allocation from now on (1 = the next); 0 switches it off. Tests only. */
 void nn_alloc_fail_at(int64_t k);
+bool nn_alloc_failed(void); /* whether that allocation has come since */
 
 #endif

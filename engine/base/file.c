@@ -23,6 +23,11 @@ void nn_file_fail_at(nn_file_fault kind, int64_t k)
     atomic_store(&fault_kind, (int)kind);
 }
 
+bool nn_file_failed(void)
+{
+    return atomic_load(&fault_kind) != NN_FAULT_NONE && atomic_load(&fault_left) <= 0;
+}
+
 static bool made_to_fail(nn_file_fault kind)
 {
     if (atomic_load(&fault_kind) != (int)kind) return false;

@@ -51,5 +51,6 @@ typedef enum nn_file_fault {
 /* Fail the k-th operation of that kind from now on (1 = the next); NN_FAULT_NONE switches it off.
  * Tests only. */
 void nn_file_fail_at(nn_file_fault kind, int64_t k);
+bool nn_file_failed(void); /* whether that operation has come since */
 
 #endif

@@ -1,0 +1,139 @@
+/* What a run that goes on must share with the one before. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tools/trainer.h"
+
+static trainer_settings set;
+static const char *data;
+static const nn_option options[] = {
+    { .name = "train-data", .text = &data },
+    TRAINER_OPTIONS(set),
+    { 0 },
+};
+
+static nn_text describe(void)
+{
+    nn_text text = { 0 };
+    const trainer t = { .set = set, .options = options, .start = 0xabc, .n_samples = 7 };
+    assert_int_equal(trainer_describe(&t, &text), NN_OK);
+    return text;
+}
+
+static int start(void **state)
+{
+    (void)state;
+    set = (trainer_settings){ TRAINER_DEFAULTS, .lr = 0.1, .steps = 100, .output = "out" };
+    data = "shards";
+    return 0;
+}
+
+/* Whether a run that began as start() leaves it may go on as the settings are now. */
+static bool may_go_on(void)
+{
+    const trainer_settings now = set;
+    const char *data_now = data;
+    nn_text second = describe();
+    start(NULL);
+    nn_text first = describe();
+    set = now;
+    data = data_now;
+    nn_status status = trainer_compare("out/checkpoints", first.text, second.text);
+    nn_text_free(&first);
+    nn_text_free(&second);
+    assert_true(status == NN_OK || status == NN_ARGUMENT);
+    return status == NN_OK;
+}
+
+static void everything_that_counts(void **state)
+{
+    static double *const reals[] = { &set.lr,           &set.beta1,     &set.beta2,    &set.eps,
+                                     &set.weight_decay, &set.clip_norm, &set.ema_decay };
+    static int64_t *const numbers[] = { &set.batch, &set.accumulate, &set.warmup, &set.seed };
+    (void)state;
+    assert_true(may_go_on());
+    for (int i = 0; i < NN_COUNT(reals); i++) {
+        start(NULL);
+        *reals[i] += 1e-15; /* the least change has another result */
+        assert_false(may_go_on());
+    }
+    for (int i = 0; i < NN_COUNT(numbers); i++) {
+        start(NULL);
+        ++*numbers[i];
+        assert_false(may_go_on());
+    }
+}
+
+static void what_does_not_count(void **state)
+{
+    (void)state;
+    set.output = "elsewhere";
+    set.device = "ref";
+    set.threads = 3;
+    set.checkpoint_every = 1;
+    set.keep = 9;
+    set.profile = true;
+    assert_true(may_go_on());
+}
+
+/* A constant rate does not know where the training ends. */
+static void longer_trainings(void **state)
+{
+    (void)state;
+    set.steps = 200;
+    assert_true(may_go_on());
+    set.schedule = NN_LR_LINEAR;
+    assert_false(may_go_on());
+    assert_non_null(
+        strstr(nn_error_message(), "--lr-scheduler was 'constant' and is now 'linear'"));
+    assert_non_null(strstr(nn_error_message(), "--max-train-steps was not set and is now '200'"));
+}
+
+static void both_values_are_named(void **state)
+{
+    (void)state;
+    set.seed = 4;
+    data = "a=b";
+    assert_false(may_go_on());
+    assert_non_null(strstr(nn_error_message(), "out/checkpoints"));
+    assert_non_null(strstr(nn_error_message(), "--seed was '0' and is now '4'"));
+    assert_non_null(strstr(nn_error_message(), "--train-data was 'shards' and is now 'a=b'"));
+    assert_null(strstr(nn_error_message(), "--learning-rate"));
+}
+
+static void other_descriptions(void **state)
+{
+    static const struct {
+        const char *saved, *now, *words;
+    } cases[] = {
+        { "a=1\n", "a=1\nb=2\n", "b was not set and is now '2'" },
+        { "a=1\nb=2\n", "a=1\n", "b was '2' and is now not set" },
+        { "ab=1\n", "a=1\n", "a was not set and is now '1'; ab was '1' and is now not set" },
+        { "vae shards 12", "a=\n", "a was not set and is now ''" },
+        { "", "a=1\n", "a was not set and is now '1'" },
+        { "a=1\nb=2\n", "b=2\na=1\n", "order" },
+    };
+    (void)state;
+    assert_int_equal(trainer_compare("out", "a=1\n", "a=1\n"), NN_OK);
+    for (int i = 0; i < NN_COUNT(cases); i++) {
+        assert_int_equal(trainer_compare("out", cases[i].saved, cases[i].now), NN_ARGUMENT);
+        if (!strstr(nn_error_message(), cases[i].words)) fail_msg("%s", nn_error_message());
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(everything_that_counts, start),
+        cmocka_unit_test_setup(what_does_not_count, start),
+        cmocka_unit_test_setup(longer_trainings, start),
+        cmocka_unit_test_setup(both_values_are_named, start),
+        cmocka_unit_test_setup(other_descriptions, start),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,57 @@
+/* What surrounds the training loop in every trainer's command. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/base/alloc.h"
+#include "engine/base/file.h"
+#include "engine/base/log.h"
+#include "tools/trainer.h"
+
+static bool is_finished(const trainer_settings *set)
+{
+    char path[4096], *text = NULL;
+    int64_t n;
+    snprintf(path, sizeof(path), "%s/finished", set->output);
+    if (!nn_file_exists(path) || nn_file_read(path, 64, &text, &n) != NN_OK) return false;
+    bool finished = strtoll(text, NULL, 10) == set->steps;
+    nn_free(text);
+    return finished;
+}
+
+static nn_status mark_finished(const trainer_settings *set)
+{
+    char path[4096], text[32];
+    snprintf(path, sizeof(path), "%s/finished", set->output);
+    int n = snprintf(text, sizeof(text), "%" PRId64 "\n", set->steps);
+    return nn_file_write(path, text, n);
+}
+
+nn_status trainer_command(const trainer_settings *set, void *ctx, trainer_work *work,
+                          void (*close)(void *ctx))
+{
+    nn_device *device = NULL;
+    if (is_finished(set)) {
+        nn_log(NN_LOG_INFO, "%s: %" PRId64 " updates are done already", set->output, set->steps);
+        return NN_OK;
+    }
+    nn_status status = nn_device_open(set->device, (int)set->threads, &device);
+    if (status == NN_OK) status = nn_file_make_dir(set->output);
+    if (status == NN_OK) status = work(ctx, device);
+    if (status == NN_OK) status = mark_finished(set);
+    close(ctx);
+    nn_device_close(device);
+    return status;
+}
+
+nn_status trainer_make_params(trainer_build *build, void *ctx, nn_device *device, nn_params **out)
+{
+    nn_graph *g;
+    NN_TRY(nn_params_create(out));
+    NN_TRY(nn_graph_create(&g));
+    (void)build(ctx, g, *out);
+    nn_status status = nn_graph_status(g);
+    nn_graph_destroy(g);
+    NN_TRY(status);
+    return nn_params_alloc(*out, device, true);
+}
