@@ -24,7 +24,8 @@ typedef __nv_bfloat16 bf16;
 typedef enum nn_cuda_fault_kind {
     NN_FAULT_NONE,
     NN_FAULT_EMBEDDING_ID, /* value: the id */
-    NN_FAULT_CACHE_ROW     /* value: the row */
+    NN_FAULT_CACHE_ROW,    /* value: the row */
+    NN_FAULT_LABEL         /* value: the label */
 } nn_cuda_fault_kind;
 
 typedef struct nn_cuda_fault {

@@ -139,6 +139,8 @@ static nn_status report(const nn_cuda_fault *f)
         return nn_fail(NN_ARGUMENT, "embedding: id %d is outside the table", f->value);
     case NN_FAULT_CACHE_ROW:
         return nn_fail(NN_ARGUMENT, "cache_write: rows at %d do not fit into the cache", f->value);
+    case NN_FAULT_LABEL:
+        return nn_fail(NN_ARGUMENT, "softmax_xent: there is no logit for label %d", f->value);
     default:
         return nn_fail(NN_DEVICE, "cuda: unknown fault %d (value %d)", f->kind, f->value);
     }

@@ -1,5 +1,428 @@
-/* groupnorm. */
-#include "kernels/cuda/cuda.cuh"
+/* groupnorm, with SiLU if asked.
+ *
+ * All kernels measure x from an element of its group: means far from zero do not cancel. f32, every
+ * sum in a fixed order: deterministic. */
+#include "kernels/cuda/groupnorm.cuh"
 
-extern "C" const nn_kernel nn_cuda_groupnorm[] = { {} };
-extern "C" const nn_kernel nn_cuda_groupnorm_bwd[] = { {} };
+/* y = (x - shift) * factor + term, then SiLU, for the places begin, begin + lanes, ... */
+template <class T, bool SILU, int W>
+__device__ __forceinline__ void groupnorm_write(const T *from, int64_t from_pitch, T *to,
+                                                int64_t to_pitch, int64_t begin, int64_t end,
+                                                int lanes, const float (&shift)[W],
+                                                const float (&factor)[W], const float (&term)[W])
+{
+#pragma unroll 2
+    for (int64_t p = begin; p < end; p += lanes) {
+        nn_vec<T, W> v = nn_load<W>(from + p * from_pitch);
+#pragma unroll
+        for (int k = 0; k < W; k++) {
+            const float z = (nn_float(v.at[k]) - shift[k]) * factor[k] + term[k];
+            v.at[k] = nn_from<T>(SILU ? z * groupnorm_sigmoid(z) : z);
+        }
+        nn_store(to + p * to_pitch, v);
+    }
+}
+
+/* factor = scale * gamma, term = beta - offset * factor */
+template <int W>
+__device__ __forceinline__ void groupnorm_affine(const float *gamma, const float *beta,
+                                                 const float *offset, const float *scale,
+                                                 int column, int wide, float (&factor)[W],
+                                                 float (&term)[W])
+{
+    float o[W];
+    groupnorm_spread(scale, column, wide, o);
+    groupnorm_vector(gamma + column, factor);
+    groupnorm_vector(beta + column, term);
+#pragma unroll
+    for (int k = 0; k < W; k++) factor[k] *= o[k];
+    groupnorm_spread(offset, column, wide, o);
+#pragma unroll
+    for (int k = 0; k < W; k++) term[k] -= o[k] * factor[k];
+}
+
+/* groupnorm_onepass: a block owns a slab of one sample and holds it in shared memory, where every
+ * thread reads back what it copied itself. Mean, then squares of the deviations. Traffic: x and y
+ * once; slabs of 80 bytes end within a sector that two blocks then read. */
+template <class T, bool SILU>
+__global__ void __launch_bounds__(GROUPNORM_THREADS)
+    groupnorm_onepass(const T *x, const float *gamma, const float *beta, T *y, float *mean,
+                      float *rstd, const groupnorm_layout l)
+{
+    constexpr int W = nn_wide<T>;
+    NN_SHARED_DYN(T, held);
+    float *scratch = reinterpret_cast<float *>(held + l.places * l.slab);
+    float *total = scratch + l.lanes * l.slab, *shift = total + l.segments * l.slab;
+    const int own = l.slab / l.wide, first = (int)blockIdx.x * l.slab;
+    float *offset = shift + own, *scale = offset + own;
+    const groupnorm_seat seat = groupnorm_seat_of<W>(l);
+    const float n = (float)l.wide * (float)l.places;
+    x += blockIdx.y * l.x_sample + first;
+    y += (int64_t)blockIdx.y * l.places * l.channels + first;
+
+    if (seat.taken)
+        for (int64_t p = seat.lane; p < l.places; p += l.lanes)
+            cp_async16(held + p * l.slab + seat.column, x + p * l.x_pitch + seat.column, true);
+    cp_async_commit();
+    for (int g = (int)threadIdx.x; g < own; g += GROUPNORM_THREADS)
+        shift[g] = nn_float(x[g * l.wide]);
+    cp_async_wait<0>();
+    __syncthreads();
+
+    float s[W] = {}, sum[W] = {};
+    if (seat.taken) {
+        groupnorm_spread(shift, seat.column, l.wide, s);
+        for (int64_t p = seat.lane; p < l.places; p += l.lanes) {
+            const nn_vec<T, W> v = nn_load<W>(held + p * l.slab + seat.column);
+#pragma unroll
+            for (int k = 0; k < W; k++) sum[k] += nn_float(v.at[k]) - s[k];
+        }
+    }
+    groupnorm_join(sum, seat, l, scratch, total);
+    for (int g = nn_warp(); g < own; g += GROUPNORM_WARPS) {
+        const float all = groupnorm_group(total, nullptr, l, g);
+        if (nn_lane() == 0) offset[g] = all / n;
+    }
+    __syncthreads();
+
+    float o[W] = {}, squares[W] = {};
+    if (seat.taken) {
+        groupnorm_spread(offset, seat.column, l.wide, o);
+        for (int64_t p = seat.lane; p < l.places; p += l.lanes) {
+            const nn_vec<T, W> v = nn_load<W>(held + p * l.slab + seat.column);
+#pragma unroll
+            for (int k = 0; k < W; k++) {
+                const float d = nn_float(v.at[k]) - s[k] - o[k];
+                squares[k] += d * d;
+            }
+        }
+    }
+    groupnorm_join(squares, seat, l, scratch, total);
+    for (int g = nn_warp(); g < own; g += GROUPNORM_WARPS) {
+        const float all = groupnorm_group(total, nullptr, l, g);
+        const int64_t at = (int64_t)blockIdx.y * l.groups + first / l.wide + g;
+        if (nn_lane() > 0) continue;
+        scale[g] = rsqrtf(all / n + l.eps);
+        mean[at] = shift[g] + offset[g];
+        rstd[at] = scale[g];
+    }
+    __syncthreads();
+    if (!seat.taken) return;
+    float factor[W], term[W];
+    groupnorm_affine(gamma + first, beta + first, offset, scale, seat.column, l.wide, factor, term);
+    groupnorm_write<T, SILU>(held + seat.column, l.slab, y + seat.column, l.channels, seat.lane,
+                             l.places, l.lanes, s, factor, term);
+}
+
+/* A group's sums over one chunk: of x - shift and of its square. */
+typedef nn_vec<float, 4> groupnorm_part;
+enum { SHIFT, SUM, SQUARES };
+
+/* groupnorm_statistics: first of two passes; a block owns a chunk of places of a slab and leaves
+ * the sums of its groups in part [N, groups, chunks]. Traffic: x once. */
+template <class T>
+__global__ void __launch_bounds__(GROUPNORM_THREADS)
+    groupnorm_statistics(const T *x, float *part, const groupnorm_layout l)
+{
+    constexpr int W = nn_wide<T>;
+    NN_SHARED_DYN(float, scratch);
+    float *total = scratch + l.lanes * l.slab, *shift = total + 2 * l.segments * l.slab;
+    const int own = l.slab / l.wide, first = (int)blockIdx.y * l.slab;
+    const groupnorm_seat seat = groupnorm_seat_of<W>(l);
+    const int64_t begin = blockIdx.x * l.chunk;
+    const int64_t end = begin + l.chunk < l.places ? begin + l.chunk : l.places;
+    x += blockIdx.z * l.x_sample + first;
+    for (int g = (int)threadIdx.x; g < own; g += GROUPNORM_THREADS)
+        shift[g] = nn_float(x[begin * l.x_pitch + g * l.wide]);
+    __syncthreads();
+
+    float s[W] = {}, sum[W] = {}, squares[W] = {};
+    if (seat.taken) {
+        groupnorm_spread(shift, seat.column, l.wide, s);
+#pragma unroll 4
+        for (int64_t p = begin + seat.lane; p < end; p += l.lanes) {
+            const nn_vec<T, W> v = nn_load<W>(x + p * l.x_pitch + seat.column);
+#pragma unroll
+            for (int k = 0; k < W; k++) {
+                const float d = nn_float(v.at[k]) - s[k];
+                sum[k] += d;
+                squares[k] += d * d;
+            }
+        }
+    }
+    float *total_squares = total + l.segments * l.slab;
+    groupnorm_join(sum, seat, l, scratch, total);
+    groupnorm_join(squares, seat, l, scratch, total_squares);
+    for (int g = nn_warp(); g < own; g += GROUPNORM_WARPS) {
+        groupnorm_part out = {};
+        out.at[SHIFT] = shift[g];
+        out.at[SUM] = groupnorm_group(total, nullptr, l, g);
+        out.at[SQUARES] = groupnorm_group(total_squares, nullptr, l, g);
+        const int64_t group = (int64_t)blockIdx.z * l.groups + first / l.wide + g;
+        if (nn_lane() == 0) nn_store(part + (group * l.chunks + blockIdx.x) * 4, out);
+    }
+}
+
+/* Mean (from the first chunk's shift) and rstd of a group from its chunks; the warp does it. */
+struct groupnorm_moments {
+    float shift, offset, scale;
+};
+
+__device__ __forceinline__ groupnorm_moments groupnorm_merge(const float *part,
+                                                             const groupnorm_layout &l)
+{
+    const float shift = part[SHIFT], n = (float)l.wide * (float)l.places;
+    float sum = 0, squares = 0;
+    for (int c = nn_lane(); c < l.chunks; c += NN_WARP) {
+        const groupnorm_part p = nn_load<4>(part + c * 4);
+        const int64_t rest = l.places - c * l.chunk;
+        const float own = (float)l.wide * (float)(rest < l.chunk ? rest : l.chunk);
+        sum += own * (p.at[SHIFT] - shift) + p.at[SUM];
+    }
+    const float offset = nn_warp_sum(sum) / n;
+    for (int c = nn_lane(); c < l.chunks; c += NN_WARP) {
+        const groupnorm_part p = nn_load<4>(part + c * 4);
+        const int64_t rest = l.places - c * l.chunk;
+        const float own = (float)l.wide * (float)(rest < l.chunk ? rest : l.chunk);
+        const float mean = p.at[SUM] / own, apart = p.at[SHIFT] - shift + mean - offset;
+        squares += p.at[SQUARES] - p.at[SUM] * mean + own * apart * apart;
+    }
+    squares = fmaxf(nn_warp_sum(squares), 0.0f);
+    return { shift, offset, rsqrtf(squares / n + l.eps) };
+}
+
+/* groupnorm_apply: second of two passes; a block owns what one of groupnorm_statistics owned. The
+ * last chunks come first: they are what the cache still holds. Traffic: x (in part from the cache)
+ * and y once. */
+template <class T, bool SILU>
+__global__ void __launch_bounds__(GROUPNORM_THREADS)
+    groupnorm_apply(const T *x, const float *gamma, const float *beta, const float *part, T *y,
+                    float *mean, float *rstd, const groupnorm_layout l)
+{
+    constexpr int W = nn_wide<T>;
+    NN_SHARED_DYN(float, shift);
+    const int own = l.slab / l.wide, first = (int)blockIdx.y * l.slab;
+    float *offset = shift + own, *scale = offset + own;
+    const int64_t sample = gridDim.z - 1 - blockIdx.z, chunk = gridDim.x - 1 - blockIdx.x;
+    for (int g = nn_warp(); g < own; g += GROUPNORM_WARPS) {
+        const int64_t group = sample * l.groups + first / l.wide + g;
+        const groupnorm_moments m = groupnorm_merge(part + group * l.chunks * 4, l);
+        if (nn_lane() > 0) continue;
+        shift[g] = m.shift;
+        offset[g] = m.offset;
+        scale[g] = m.scale;
+        if (chunk > 0) continue;
+        mean[group] = m.shift + m.offset;
+        rstd[group] = m.scale;
+    }
+    __syncthreads();
+    const groupnorm_seat seat = groupnorm_seat_of<W>(l);
+    if (!seat.taken) return;
+    float s[W], factor[W], term[W];
+    groupnorm_spread(shift, seat.column, l.wide, s);
+    groupnorm_affine(gamma + first, beta + first, offset, scale, seat.column, l.wide, factor, term);
+    const int64_t begin = chunk * l.chunk;
+    const int64_t end = begin + l.chunk < l.places ? begin + l.chunk : l.places;
+    groupnorm_write<T, SILU>(x + sample * l.x_sample + first + seat.column, l.x_pitch,
+                             y + sample * l.places * l.channels + first + seat.column, l.channels,
+                             begin + seat.lane, end, l.lanes, s, factor, term);
+}
+
+/* -- any stride -------------------------------------------------------------------------------- */
+
+constexpr int GROUPNORM_ANY_THREADS = 256;
+
+struct groupnorm_any_layout {
+    int64_t x_sample, x_group, y_sample, y_group; /* elements */
+    int64_t gamma, beta;                          /* steps */
+    int groups, wide;
+    float eps;
+    bool silu;
+};
+
+/* groupnorm_any: a block owns a group of one sample and reads it three times. Views of steps: x, y,
+ * over one group. */
+template <class T>
+__global__ void __launch_bounds__(GROUPNORM_ANY_THREADS)
+    groupnorm_any(const T *x, const float *gamma, const float *beta, T *y, float *mean, float *rstd,
+                  const nn_steps<2> steps, const groupnorm_any_layout l)
+{
+    NN_SHARED(float, scratch, GROUPNORM_ANY_THREADS / NN_WARP);
+    const int group = (int)blockIdx.x;
+    x += blockIdx.y * l.x_sample + group * l.x_group;
+    y += blockIdx.y * l.y_sample + group * l.y_group;
+    const float shift = nn_float(x[0]), n = (float)steps.n;
+    int64_t at[2];
+    float sum = 0, squares = 0;
+    for (int64_t i = threadIdx.x; i < steps.n; i += GROUPNORM_ANY_THREADS) {
+        nn_offsets(steps, i, at);
+        sum += nn_float(x[at[0]]) - shift;
+    }
+    const float offset = nn_block_sum<GROUPNORM_ANY_THREADS>(sum, scratch) / n;
+    for (int64_t i = threadIdx.x; i < steps.n; i += GROUPNORM_ANY_THREADS) {
+        nn_offsets(steps, i, at);
+        const float d = nn_float(x[at[0]]) - shift - offset;
+        squares += d * d;
+    }
+    squares = nn_block_sum<GROUPNORM_ANY_THREADS>(squares, scratch);
+    const float scale = rsqrtf(squares / n + l.eps);
+    if (threadIdx.x == 0) {
+        mean[blockIdx.y * l.groups + group] = shift + offset;
+        rstd[blockIdx.y * l.groups + group] = scale;
+    }
+    for (int64_t i = threadIdx.x; i < steps.n; i += GROUPNORM_ANY_THREADS) {
+        const int64_t channel = group * l.wide + i % l.wide;
+        nn_offsets(steps, i, at);
+        const float h = (nn_float(x[at[0]]) - shift - offset) * scale;
+        const float z = h * gamma[channel * l.gamma] + beta[channel * l.beta];
+        y[at[1]] = nn_from<T>(l.silu ? z * groupnorm_sigmoid(z) : z);
+    }
+}
+
+/* -- host -------------------------------------------------------------------------------------- */
+
+static const nn_groupnorm_params *params_of(const nn_call *c)
+{
+    return static_cast<const nn_groupnorm_params *>(c->params);
+}
+
+static bool accepts_any(const nn_call *c)
+{
+    bool fit = nn_is_float(&c->in[0]) && c->in[0].dtype == c->out[0].dtype;
+    for (int k = 1; k < 3; k++)
+        fit = fit && c->in[k].dtype == NN_F32 && c->out[k].dtype == NN_F32 &&
+              nn_view_contiguous(&c->out[k]);
+    return fit && c->in[0].dim[0] <= UINT16_MAX;
+}
+
+static bool accepts_wide(const nn_call *c, groupnorm_layout *l)
+{
+    return accepts_any(c) && groupnorm_shape(&c->in[0], NULL, params_of(c)->groups, l) &&
+           groupnorm_packed16(&c->in[1]) && groupnorm_packed16(&c->in[2]) &&
+           groupnorm_packed16(&c->out[0]);
+}
+
+static size_t onepass_shared(const nn_call *c, const groupnorm_layout *l)
+{
+    return (size_t)(l->places * l->slab * nn_dtype_bytes(c->in[0].dtype)) +
+           groupnorm_shared(l, 1, 3);
+}
+
+static bool accepts_onepass(const nn_call *c)
+{
+    groupnorm_layout l;
+    return accepts_wide(c, &l) && groupnorm_cut_slabs(&l, c->in[0].dtype) &&
+           onepass_shared(c, &l) <= (size_t)nn_cuda_of(c)->shared_bytes;
+}
+
+static bool accepts_twopass(const nn_call *c)
+{
+    groupnorm_layout l;
+    return accepts_wide(c, &l) && groupnorm_cut_chunks(&l, c->in[0].dtype) &&
+           groupnorm_shared(&l, 2, 1) <= (size_t)nn_cuda_of(c)->shared_bytes;
+}
+
+static size_t workspace_twopass(const nn_call *c)
+{
+    groupnorm_layout l;
+    if (!accepts_wide(c, &l) || !groupnorm_cut_chunks(&l, c->in[0].dtype)) return 0;
+    return (size_t)(l.samples * l.groups * l.chunks) * sizeof(groupnorm_part);
+}
+
+static const float *f32_in(const nn_call *c, int k)
+{
+    return static_cast<const float *>(c->in[k].data);
+}
+
+static float *f32_out(const nn_call *c, int k)
+{
+    return static_cast<float *>(c->out[k].data);
+}
+
+template <class T, bool SILU>
+static nn_status onepass_as(const nn_call *c, const groupnorm_layout &l)
+{
+    const dim3 grid((unsigned)l.slabs, (unsigned)l.samples);
+    return NN_LAUNCH((groupnorm_onepass<T, SILU>), grid, GROUPNORM_THREADS, onepass_shared(c, &l),
+                     c, static_cast<const T *>(c->in[0].data), f32_in(c, 1), f32_in(c, 2),
+                     static_cast<T *>(c->out[0].data), f32_out(c, 1), f32_out(c, 2), l);
+}
+
+static nn_status run_onepass(const nn_call *c)
+{
+    groupnorm_layout l;
+    if (!accepts_wide(c, &l) || !groupnorm_cut_slabs(&l, c->in[0].dtype)) return NN_OK;
+    l.eps = (float)params_of(c)->eps;
+    if (params_of(c)->silu) NN_DISPATCH(c->in[0].dtype, T, return (onepass_as<T, true>(c, l)));
+    NN_DISPATCH(c->in[0].dtype, T, return (onepass_as<T, false>(c, l)));
+}
+
+template <class T, bool SILU>
+static nn_status twopass_as(const nn_call *c, const groupnorm_layout &l)
+{
+    const dim3 grid((unsigned)l.chunks, (unsigned)l.slabs, (unsigned)l.samples);
+    const T *x = static_cast<const T *>(c->in[0].data);
+    float *part = static_cast<float *>(c->workspace);
+    NN_TRY(NN_LAUNCH(groupnorm_statistics<T>, grid, GROUPNORM_THREADS, groupnorm_shared(&l, 2, 1),
+                     c, x, part, l));
+    return NN_LAUNCH((groupnorm_apply<T, SILU>), grid, GROUPNORM_THREADS,
+                     3 * (l.slab / l.wide) * sizeof(float), c, x, f32_in(c, 1), f32_in(c, 2), part,
+                     static_cast<T *>(c->out[0].data), f32_out(c, 1), f32_out(c, 2), l);
+}
+
+static nn_status run_twopass(const nn_call *c)
+{
+    groupnorm_layout l;
+    if (!accepts_wide(c, &l) || !groupnorm_cut_chunks(&l, c->in[0].dtype)) return NN_OK;
+    l.eps = (float)params_of(c)->eps;
+    if (params_of(c)->silu) NN_DISPATCH(c->in[0].dtype, T, return (twopass_as<T, true>(c, l)));
+    NN_DISPATCH(c->in[0].dtype, T, return (twopass_as<T, false>(c, l)));
+}
+
+/* A group of the first sample. */
+static nn_view group_of(const nn_view *v, int wide)
+{
+    nn_view group = *v;
+    group.dim[0] = 1;
+    group.dim[v->rank - 1] = wide;
+    return group;
+}
+
+template <class T> static nn_status any_as(const nn_call *c)
+{
+    const nn_view *x = &c->in[0], *y = &c->out[0];
+    const int last = x->rank - 1, groups = params_of(c)->groups;
+    const int wide = (int)(x->dim[last] / groups);
+    const nn_view x_group = group_of(x, wide), y_group = group_of(y, wide);
+    const nn_view *const views[2] = { &x_group, &y_group };
+    const groupnorm_any_layout l = { .x_sample = x->stride[0],
+                                     .x_group = wide * x->stride[last],
+                                     .y_sample = y->stride[0],
+                                     .y_group = wide * y->stride[last],
+                                     .gamma = c->in[1].stride[0],
+                                     .beta = c->in[2].stride[0],
+                                     .groups = groups,
+                                     .wide = wide,
+                                     .eps = (float)params_of(c)->eps,
+                                     .silu = params_of(c)->silu };
+    const dim3 grid((unsigned)groups, (unsigned)x->dim[0]);
+    return NN_LAUNCH(groupnorm_any<T>, grid, GROUPNORM_ANY_THREADS, 0, c,
+                     static_cast<const T *>(x->data), f32_in(c, 1), f32_in(c, 2),
+                     static_cast<T *>(y->data), f32_out(c, 1), f32_out(c, 2),
+                     nn_steps_of(&x_group, views), l);
+}
+
+static nn_status run_any(const nn_call *c)
+{
+    NN_DISPATCH(c->in[0].dtype, T, return any_as<T>(c));
+}
+
+extern "C" const nn_kernel nn_cuda_groupnorm[] = {
+    { .name = "groupnorm_onepass", .accepts = accepts_onepass, .run = run_onepass },
+    { .name = "groupnorm_twopass",
+      .accepts = accepts_twopass,
+      .run = run_twopass,
+      .workspace = workspace_twopass },
+    { .name = "groupnorm_any", .accepts = accepts_any, .run = run_any },
+    {}
+};
