@@ -259,7 +259,7 @@ __global__ void __launch_bounds__(TILED_THREADS, G == 1 ? 2 : 1)
 #pragma unroll
         for (int r = 0; r < 4; r++) {
             const int j = first + tiled_ty() * 4 + r;
-            const int from = j < a.n_k && attn_key_on(a, b, j) ? attn_first(a, j) : INT_MAX;
+            const int from = j < a.n_k && attn_key_on(a, b, j) ? attn_first(a, j) : INT32_MAX;
 #pragma unroll
             for (int c = 0; c < 4; c++) {
                 const int i = query + tiled_tx() + 16 * c;
