@@ -231,7 +231,7 @@ static nn_status hash_start(const job *j, uint64_t *hash)
     static const char *const words[] = {
         "vocab.txt", "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", NULL
     };
-    trainer_hash_params(j->model.params, hash);
+    NN_TRY(trainer_hash_params(j->model.params, hash));
     NN_TRY(trainer_hash_files(from_scratch ? config_dir : model_dir, config, hash));
     return trainer_hash_files(j->model.tokenizer, words, hash);
 }

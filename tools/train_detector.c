@@ -227,7 +227,7 @@ static nn_status train_judge(run *r)
                   .feed = feed,
                   .stream = train_images_stream(&r->images) };
     if (codec) NN_TRY(trainer_hash_files(codec, files, &t.start));
-    trainer_hash_params(r->params, &t.start);
+    NN_TRY(trainer_hash_params(r->params, &t.start));
     return trainer_run(&t);
 }
 

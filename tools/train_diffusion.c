@@ -288,8 +288,8 @@ static nn_status hash_start(const job *j, uint64_t *hash)
         "tokenizer/vocab.json",     "tokenizer/merges.txt",
         "tokenizer/tokenizer.json", NULL
     };
-    trainer_hash_params(j->model.params, hash);
-    trainer_hash_params(j->model.vae_params, hash);
+    NN_TRY(trainer_hash_params(j->model.params, hash));
+    NN_TRY(trainer_hash_params(j->model.vae_params, hash));
     return trainer_hash_files(model_dir, files, hash);
 }
 

@@ -309,7 +309,7 @@ static nn_status train_codec(run *r)
                   .feed = feed,
                   .stream = train_images_stream(&r->images) };
     NN_TRY(trainer_hash_files(config_dir, files, &t.start));
-    trainer_hash_params(r->params, &t.start);
+    NN_TRY(trainer_hash_params(r->params, &t.start));
     return trainer_run(&t);
 }
 

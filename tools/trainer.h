@@ -186,7 +186,7 @@ nn_status trainer_compare(const char *directory, const char *saved, const char *
 
 /* Mix weights, or the bytes of those of the files DIR/NAME that are there, into *hash. names ends
  * with NULL. */
-void trainer_hash_params(const nn_params *params, uint64_t *hash);
+nn_status trainer_hash_params(const nn_params *params, uint64_t *hash) NN_CHECKED;
 nn_status trainer_hash_files(const char *directory, const char *const names[],
                              uint64_t *hash) NN_CHECKED;
 

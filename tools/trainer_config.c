@@ -90,9 +90,12 @@ nn_status trainer_compare(const char *directory, const char *saved, const char *
     return status;
 }
 
-void trainer_hash_params(const nn_params *params, uint64_t *hash)
+nn_status trainer_hash_params(const nn_params *params, uint64_t *hash)
 {
-    *hash = nn_mix(*hash, nn_params_hash(params));
+    uint64_t own;
+    NN_TRY(nn_params_hash(params, &own));
+    *hash = nn_mix(*hash, own);
+    return NN_OK;
 }
 
 static nn_status hash_file(const char *path, uint64_t *hash)
