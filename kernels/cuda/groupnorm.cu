@@ -17,7 +17,7 @@ __device__ __forceinline__ void groupnorm_write(const T *from, int64_t from_pitc
 #pragma unroll
         for (int k = 0; k < W; k++) {
             const float z = (nn_float(v.at[k]) - shift[k]) * factor[k] + term[k];
-            v.at[k] = nn_from<T>(SILU ? z * groupnorm_sigmoid(z) : z);
+            v.at[k] = nn_from<T>(SILU ? z * nn_sigmoid(z) : z);
         }
         nn_store(to + p * to_pitch, v);
     }
@@ -275,7 +275,7 @@ __global__ void __launch_bounds__(GROUPNORM_ANY_THREADS)
         nn_offsets(steps, i, at);
         const float h = (nn_float(x[at[0]]) - shift - offset) * scale;
         const float z = h * gamma[channel * l.gamma] + beta[channel * l.beta];
-        y[at[1]] = nn_from<T>(l.silu ? z * groupnorm_sigmoid(z) : z);
+        y[at[1]] = nn_from<T>(l.silu ? z * nn_sigmoid(z) : z);
     }
 }
 

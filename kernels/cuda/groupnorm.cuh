@@ -6,10 +6,11 @@
 #ifndef KERNELS_CUDA_GROUPNORM_CUH
 #define KERNELS_CUDA_GROUPNORM_CUH
 
+#include "kernels/cuda/act.cuh"
 #include "kernels/cuda/rows.cuh"
 
 constexpr int GROUPNORM_THREADS = 512, GROUPNORM_WARPS = GROUPNORM_THREADS / NN_WARP;
-constexpr int64_t GROUPNORM_BLOCKS = 512; /* that two passes are cut into */
+constexpr int64_t GROUPNORM_BLOCKS = 512;     /* that two passes are cut into */
 constexpr int64_t GROUPNORM_LEAST_BYTES = 64; /* of a slab at one place, where C allows */
 
 struct groupnorm_layout {
@@ -91,8 +92,7 @@ __device__ __forceinline__ void groupnorm_spread(const float *of_group, int colu
     for (int k = 0; k < W; k++) to[k] = of_group[(column + k) / wide];
 }
 
-template <int W>
-__device__ __forceinline__ void groupnorm_vector(const float *from, float (&to)[W])
+template <int W> __device__ __forceinline__ void groupnorm_vector(const float *from, float (&to)[W])
 {
 #pragma unroll
     for (int k = 0; k < W; k += 4) {
@@ -100,11 +100,6 @@ __device__ __forceinline__ void groupnorm_vector(const float *from, float (&to)[
 #pragma unroll
         for (int j = 0; j < 4; j++) to[k + j] = v.at[j];
     }
-}
-
-__device__ __forceinline__ float groupnorm_sigmoid(float z)
-{
-    return __fdividef(1.0f, 1.0f + __expf(-z));
 }
 
 /* -- host -------------------------------------------------------------------------------------- */
@@ -169,8 +164,7 @@ static inline bool groupnorm_cut_slabs(groupnorm_layout *l, nn_dtype dtype)
     const int64_t size = nn_dtype_bytes(dtype), wide16 = 16 / size;
     const int unit = groupnorm_unit(l, wide16);
     int slab = unit;
-    while (slab < l->channels &&
-           (slab * size < GROUPNORM_LEAST_BYTES || l->channels % slab != 0))
+    while (slab < l->channels && (slab * size < GROUPNORM_LEAST_BYTES || l->channels % slab != 0))
         slab += unit;
     if (slab / wide16 > GROUPNORM_THREADS) return false;
     groupnorm_cut(l, slab, wide16, l->places);

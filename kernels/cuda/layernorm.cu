@@ -183,9 +183,9 @@ __global__ void __launch_bounds__(LAYERNORM_THREADS)
         rstd[at[3]] = scale;
     }
     for (int64_t k = threadIdx.x; k < s.width; k += LAYERNORM_THREADS)
-        y[k * s.y] = nn_from<T>((nn_float(x[k * s.x]) - shift - offset) * scale *
-                                    gamma[k * s.gamma] +
-                                beta[k * s.beta]);
+        y[k * s.y] =
+            nn_from<T>((nn_float(x[k * s.x]) - shift - offset) * scale * gamma[k * s.gamma] +
+                       beta[k * s.beta]);
 }
 
 /* layernorm_bwd_any_dx: two readings of dy and x. s.y steps in dy; dx is packed. Views of rows: dy,
@@ -327,12 +327,11 @@ template <class T> static nn_status run_any_as(const nn_call *c)
     const nn_view x = leading(&c->in[0]), y = leading(&c->out[0]);
     const nn_view *const views[4] = { &x, &y, &c->out[1], &c->out[2] };
     const nn_steps<4> rows = nn_steps_of(&x, views);
-    const layernorm_steps s = { nn_last(&c->in[0], 0),
-                                c->in[0].stride[x.rank],
-                                c->out[0].stride[x.rank],
-                                c->in[1].stride[0],
-                                c->in[2].stride[0],
-                                (float)static_cast<const nn_layernorm_params *>(c->params)->eps };
+    const layernorm_steps s = {
+        nn_last(&c->in[0], 0),    c->in[0].stride[x.rank],
+        c->out[0].stride[x.rank], c->in[1].stride[0],
+        c->in[2].stride[0],       (float)static_cast<const nn_layernorm_params *>(c->params)->eps
+    };
     if (!rows.n) return NN_OK;
     return NN_LAUNCH(layernorm_any<T>, (unsigned)rows.n, LAYERNORM_THREADS, 0, c,
                      static_cast<const T *>(c->in[0].data), f32_in(c, 1), f32_in(c, 2),
@@ -382,9 +381,8 @@ static nn_status run_bwd_rows_as(const nn_call *c, const layernorm_rows &r, unsi
 {
 #define CASE(T, STEPS)                                                                             \
     return NN_LAUNCH((layernorm_bwd_warp<T, STEPS>), blocks, LAYERNORM_THREADS, 0, c,              \
-                     static_cast<const T *>(c->in[0].data),                                        \
-                     static_cast<const T *>(c->in[1].data), f32_in(c, 2), f32_in(c, 3),            \
-                     f32_in(c, 4), static_cast<T *>(c->out[0].data),                               \
+                     static_cast<const T *>(c->in[0].data), static_cast<const T *>(c->in[1].data), \
+                     f32_in(c, 2), f32_in(c, 3), f32_in(c, 4), static_cast<T *>(c->out[0].data),   \
                      static_cast<float *>(c->workspace), r)
     EACH_STEPS(r.pieces, T, CASE);
 #undef CASE
