@@ -100,10 +100,10 @@ __global__ void __launch_bounds__(ANY_THREADS)
         attention_any_add(acc, p, v, attn_row(v, at.b, at.h, key), at.column, a.depth);
     }
     attention_any_put(y, attn_row(y, at.b, at.h, at.t), at.column, a.depth,
-                      sum > 0 ? 1.0f / sum : 0.0f, acc);
+                      sum == 0 ? 0.0f : 1.0f / sum, acc);
     if (blockIdx.y == 0 && nn_lane() == 0)
         lse.x[at.b * lse.sample + at.h * lse.head + at.t * lse.token] =
-            sum > 0 ? most * ATTN_LN2 + logf(sum) : -INFINITY;
+            sum == 0 ? -INFINITY : most * ATTN_LN2 + logf(sum);
 }
 
 /* attention_stats: a warp owns one query. Traffic: dy and y once, 8 bytes written. */
