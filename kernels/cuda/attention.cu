@@ -209,7 +209,14 @@ static nn_status run_flash(const nn_call *c)
 }
 
 extern "C" const nn_kernel nn_cuda_attention[] = {
+    { .name = "attention_decode",
+      .accepts = nn_attention_decode_accepts,
+      .run = nn_attention_decode_run,
+      .workspace = nn_attention_decode_workspace },
     { .name = "attention_bf16_flash", .accepts = accepts_flash, .run = run_flash },
+    { .name = "attention_tiled",
+      .accepts = nn_attention_tiled_accepts,
+      .run = nn_attention_tiled_run },
     { .name = "attention_any", .accepts = nn_attention_any_accepts, .run = nn_attention_any_run },
     {}
 };

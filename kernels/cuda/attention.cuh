@@ -165,6 +165,17 @@ bool nn_attention_any_bwd_accepts(const nn_call *c);
 nn_status nn_attention_any_run(const nn_call *c);
 nn_status nn_attention_any_run_bwd(const nn_call *c);
 
+/* attention_tiled.cu */
+bool nn_attention_tiled_accepts(const nn_call *c);
+bool nn_attention_tiled_bwd_accepts(const nn_call *c);
+nn_status nn_attention_tiled_run(const nn_call *c);
+nn_status nn_attention_tiled_run_bwd(const nn_call *c);
+
+/* attention_decode.cu */
+bool nn_attention_decode_accepts(const nn_call *c);
+nn_status nn_attention_decode_run(const nn_call *c);
+size_t nn_attention_decode_workspace(const nn_call *c);
+
 /* Writes the stats of all queries, in order [B, H, attn_stat_rows], and their bytes. */
 nn_status nn_attention_stats_run(const nn_call *c);
 size_t nn_attention_stats_bytes(const nn_call *c);
