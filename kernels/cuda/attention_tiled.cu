@@ -42,7 +42,7 @@ template <int COLUMNS, int STEP, class T>
 __device__ __forceinline__ void tiled_copy(float *to, const attn_rows<T> &x, T *rows, int n,
                                            int from, int depth)
 {
-#pragma unroll 4
+#pragma unroll 2
     for (int i = (int)threadIdx.x; i < TILED_ROWS * COLUMNS; i += TILED_THREADS) {
         const int row = i / COLUMNS, d = from + i % COLUMNS;
         to[row * STEP + i % COLUMNS] =
@@ -242,7 +242,7 @@ __global__ void __launch_bounds__(TILED_THREADS, G == 1 ? 2 : 1)
 }
 
 template <class T, int G>
-__global__ void __launch_bounds__(TILED_THREADS, G == 1 ? 2 : 1)
+__global__ void __launch_bounds__(TILED_THREADS)
     attention_tiled_dkv(const attn_shape a, const attn_bwd<T> o)
 {
     NN_SHARED(tiled_shared, sh, 1);
