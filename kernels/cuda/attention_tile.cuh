@@ -146,7 +146,8 @@ template <int M, int N> __device__ __forceinline__ void attn_zero(float (&x)[M][
 template <int D, int M, int N, class A>
 __device__ __forceinline__ void attn_dot(float (&s)[M][N][4], const A &a, const bf16 *tile)
 {
-    constexpr int steps = D < 128 ? D / 16 : 2; /* at once: deep heads leave no registers */
+    [[maybe_unused]] constexpr int steps =
+        D < 128 ? D / 16 : 2; /* at once: deep heads leave no registers */
     const int lane = nn_lane();
     attn_zero(s);
 #pragma unroll(steps)
