@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/base/alloc.h"
+#include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/nn.h"
 #include "engine/plan_internal.h"
@@ -43,6 +44,8 @@ static void describe_call(const nn_plan *plan, const nn_node *n, nn_call *c)
     c->stream = plan->device->stream;
     c->frozen = plan->options.frozen;
     c->compact = plan->options.compact;
+    c->deterministic = plan->device->deterministic;
+    c->arithmetic = nn_device_storage(plan->device) == NN_F32 ? plan->device->arithmetic : NN_F32;
 }
 
 static nn_status choose(nn_plan *plan, nn_step *s)
@@ -143,9 +146,11 @@ static nn_status build(nn_plan *plan)
     bool *lives = nn_alloc(plan->graph->n_nodes, sizeof(*lives));
     NN_NEED(lives);
     mark(plan->graph, lives);
+    int64_t resident = nn_clock_rss_bytes();
     nn_status status = make_steps(plan, lives);
     nn_free(lives);
     NN_TRY(status);
+    plan->stats.program_bytes = nn_max(nn_clock_rss_bytes() - resident, 0);
     NN_TRY(nn_plan_layout(plan));
     NN_TRY(reserve(plan, plan->stats.activation_bytes, &plan->activations));
     NN_TRY(reserve(plan, plan->stats.workspace_bytes, &plan->workspace));

@@ -5,12 +5,14 @@
 #define TOOLS_BENCH_H
 
 #include "engine/nn.h"
+#include "tools/device.h"
 
 enum { BENCH_DIMS = 8, BENCH_MOST_RUNS = 1000 };
 
 typedef struct bench_settings {
-    const char *device, *config_dir; /* config_dir: the demo's networks */
-    int64_t threads, runs;
+    device_settings on;
+    const char *config_dir; /* the demo's networks */
+    int64_t runs;
     bool compact; /* plans that save memory */
     bool profile; /* table of the last run's kernels on stderr */
 } bench_settings;
@@ -24,6 +26,8 @@ typedef struct bench_result {
     double gflop, bytes;         /* of one run, by the ops' own account */
     int64_t parameter_bytes;     /* values, gradients, optimizer state */
     int64_t activation_bytes, workspace_bytes, packed_bytes;
+    int64_t program_bytes;                  /* kernels, as their plans measured them */
+    int64_t batch_bytes;                    /* host copies that the inputs are filled from */
     int64_t base_rss_bytes, peak_rss_bytes; /* resident before the case was built, and at most */
     int64_t n_launches, n_fallbacks;
     int64_t early_allocations, late_allocations; /* in the first timed run and in the last */
@@ -45,7 +49,7 @@ struct bench_case {
 
 /* Each ends with { 0 }. */
 extern const bench_case bench_nets[], bench_attentions[], bench_convs[], bench_products[],
-    bench_norms[], bench_trainings[];
+    bench_norms[], bench_trainings[], bench_loaders[];
 
 /* An input of normal random numbers; it gets a gradient where the case trains. Of ids: below 1000.
  */
