@@ -104,6 +104,10 @@ template <int W> __device__ __forceinline__ void groupnorm_vector(const float *f
 
 /* -- host -------------------------------------------------------------------------------------- */
 
+/* Run the kernels of groupnorm_any.cu, which take any stride. */
+nn_status groupnorm_run_any(const nn_call *c) NN_CHECKED;
+nn_status groupnorm_bwd_run_any(const nn_call *c) NN_CHECKED;
+
 static inline bool groupnorm_packed16(const nn_view *v)
 {
     return nn_view_contiguous(v) && nn_aligned16(v);

@@ -76,6 +76,29 @@ __global__ void __launch_bounds__(LAYERNORM_THREADS)
     }
 }
 
+/* Adds up the warps' sums, one warp after the other, and leaves them in `row` [2, width]. */
+template <int STEPS, int W>
+__device__ __forceinline__ void layernorm_bwd_join(const float (&dgamma)[STEPS][W],
+                                                   const float (&dbeta)[STEPS][W], float *joined,
+                                                   int width, float *row)
+{
+    for (int turn = 0; turn < LAYERNORM_WARPS; turn++) {
+#pragma unroll
+        for (int s = 0; s < STEPS; s++) {
+            const int column = (s * NN_WARP + nn_lane()) * W;
+            if (turn != nn_warp() || column >= width) continue;
+#pragma unroll
+            for (int k = 0; k < W; k++) {
+                float *to = joined + column + k;
+                to[0] = (turn ? to[0] : 0.0f) + dgamma[s][k];
+                to[width] = (turn ? to[width] : 0.0f) + dbeta[s][k];
+            }
+        }
+        __syncthreads();
+    }
+    for (int k = (int)threadIdx.x; k < 2 * width; k += LAYERNORM_THREADS) row[k] = joined[k];
+}
+
 /* layernorm_bwd_warp: a warp owns every so-many-th row; it holds a row of x and dy, and for its
  * columns the sums for dgamma and dbeta of all its rows. The block joins its warps one after the
  * other and leaves [2, width] in `part`, which nn_columns_join adds up. Traffic: dy, x and dx once;
@@ -130,22 +153,7 @@ __global__ void __launch_bounds__(LAYERNORM_THREADS)
             nn_store(dx + row * r.width + column, d[s]);
         }
     }
-    for (int turn = 0; turn < LAYERNORM_WARPS; turn++) {
-#pragma unroll
-        for (int s = 0; s < STEPS; s++) {
-            const int column = (s * NN_WARP + nn_lane()) * W;
-            if (turn != nn_warp() || column >= r.width) continue;
-#pragma unroll
-            for (int k = 0; k < W; k++) {
-                float *to = joined + column + k;
-                to[0] = (turn ? to[0] : 0.0f) + dgamma[s][k];
-                to[r.width] = (turn ? to[r.width] : 0.0f) + dbeta[s][k];
-            }
-        }
-        __syncthreads();
-    }
-    for (int k = (int)threadIdx.x; k < 2 * r.width; k += LAYERNORM_THREADS)
-        part[(int64_t)blockIdx.x * 2 * r.width + k] = joined[k];
+    layernorm_bwd_join(dgamma, dbeta, joined, r.width, part + (int64_t)blockIdx.x * 2 * r.width);
 }
 
 /* -- a block owns a row of any stride ---------------------------------------------------------- */
