@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/base/alloc.h"
+#include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/nn.h"
 #include "engine/plan_internal.h"
@@ -143,9 +144,11 @@ static nn_status build(nn_plan *plan)
     bool *lives = nn_alloc(plan->graph->n_nodes, sizeof(*lives));
     NN_NEED(lives);
     mark(plan->graph, lives);
+    int64_t resident = nn_clock_rss_bytes();
     nn_status status = make_steps(plan, lives);
     nn_free(lives);
     NN_TRY(status);
+    plan->stats.program_bytes = nn_max(nn_clock_rss_bytes() - resident, 0);
     NN_TRY(nn_plan_layout(plan));
     NN_TRY(reserve(plan, plan->stats.activation_bytes, &plan->activations));
     NN_TRY(reserve(plan, plan->stats.workspace_bytes, &plan->workspace));

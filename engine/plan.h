@@ -27,9 +27,11 @@ typedef struct nn_plan_stats {
     int64_t activation_bytes; /* exact: the block is this large */
     int64_t workspace_bytes;
     int64_t packed_bytes;
-    int64_t n_launches;  /* nodes that run a kernel */
-    double flops, bytes; /* of one run, by the ops' own account */
-    int64_t n_fallbacks; /* nodes that the backend declined and its fallback runs */
+    int64_t program_bytes; /* what choosing and preparing the kernels made resident, as measured:
+                              code that a library loaded or generated, and its descriptions */
+    int64_t n_launches;    /* nodes that run a kernel */
+    double flops, bytes;   /* of one run, by the ops' own account */
+    int64_t n_fallbacks;   /* nodes that the backend declined and its fallback runs */
 } nn_plan_stats;
 
 /* Choose kernels, place memory. Reports the first error of building the graph. options NULL = all

@@ -24,6 +24,8 @@ typedef struct bench_result {
     double gflop, bytes;         /* of one run, by the ops' own account */
     int64_t parameter_bytes;     /* values, gradients, optimizer state */
     int64_t activation_bytes, workspace_bytes, packed_bytes;
+    int64_t program_bytes;                  /* kernels, as their plans measured them */
+    int64_t batch_bytes;                    /* host copies that the inputs are filled from */
     int64_t base_rss_bytes, peak_rss_bytes; /* resident before the case was built, and at most */
     int64_t n_launches, n_fallbacks;
     int64_t early_allocations, late_allocations; /* in the first timed run and in the last */

@@ -44,7 +44,8 @@ static const bench_case *const groups[] = { bench_nets,     bench_attentions, be
 
 static int64_t planned_bytes(const bench_result *r)
 {
-    return r->parameter_bytes + r->activation_bytes + r->workspace_bytes + r->packed_bytes;
+    return r->parameter_bytes + r->activation_bytes + r->workspace_bytes + r->packed_bytes +
+           r->program_bytes + r->batch_bytes + r->base_rss_bytes;
 }
 
 static double rate(const bench_result *r)
@@ -62,12 +63,13 @@ static void print_json(const bench_case *c, const bench_result *r)
            r->gflop, r->bytes, rate(r), r->peak_rss_bytes, r->base_rss_bytes, planned_bytes(r));
     printf(", \"parameter_bytes\": %" PRId64 ", \"activation_bytes\": %" PRId64
            ", \"workspace_bytes\": %" PRId64 ", \"packed_bytes\": %" PRId64
+           ", \"program_bytes\": %" PRId64 ", \"batch_bytes\": %" PRId64
            ", \"create_cpu_seconds\": %.6f, \"first_cpu_seconds\": %.6f, \"launches\": %" PRId64
            ", \"fallbacks\": %" PRId64 ", \"early_allocations\": %" PRId64
            ", \"late_allocations\": %" PRId64 "}\n",
            r->parameter_bytes, r->activation_bytes, r->workspace_bytes, r->packed_bytes,
-           r->create_seconds, r->first_seconds, r->n_launches, r->n_fallbacks, r->early_allocations,
-           r->late_allocations);
+           r->program_bytes, r->batch_bytes, r->create_seconds, r->first_seconds, r->n_launches,
+           r->n_fallbacks, r->early_allocations, r->late_allocations);
 }
 
 static void print_row(const bench_case *c, const bench_result *r)

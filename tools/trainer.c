@@ -40,7 +40,10 @@ static nn_status make_plans(loop *l)
     NN_TRY(nn_plan_create(l->pass_graph, t->device, &options, &l->pass));
     NN_TRY(nn_graph_create(&l->update_graph));
     nn_optimizer_add(t->optimizer, l->update_graph);
-    return nn_plan_create(l->update_graph, t->device, &options, &l->update);
+    NN_TRY(nn_plan_create(l->update_graph, t->device, &options, &l->update));
+    t->pass = l->pass;
+    t->update = l->update;
+    return NN_OK;
 }
 
 static nn_status save(loop *l)
@@ -188,6 +191,7 @@ nn_status trainer_run(trainer *t)
     nn_graph_destroy(l.update_graph);
     nn_optimizer_destroy(t->optimizer);
     t->optimizer = NULL;
+    t->pass = t->update = NULL;
     nn_free(l.directory);
     nn_text_free(&l.description);
     return status;

@@ -150,6 +150,7 @@ typedef struct trainer {
     nn_status (*after)(void *ctx, struct trainer *t, int64_t step);
     /* Set by trainer_run. */
     nn_optimizer *optimizer;
+    const nn_plan *pass, *update; /* while it runs */
     int64_t step;
     double loss; /* mean over the last update's passes */
 } trainer;
