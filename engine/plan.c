@@ -44,6 +44,8 @@ static void describe_call(const nn_plan *plan, const nn_node *n, nn_call *c)
     c->stream = plan->device->stream;
     c->frozen = plan->options.frozen;
     c->compact = plan->options.compact;
+    c->deterministic = plan->device->deterministic;
+    c->arithmetic = nn_device_storage(plan->device) == NN_F32 ? plan->device->arithmetic : NN_F32;
 }
 
 static nn_status choose(nn_plan *plan, nn_step *s)

@@ -12,6 +12,7 @@ typedef struct nn_backend {
     bool host_memory;                /* the host may touch the device's pointers */
     bool computes;                   /* false: plans are made and counted, nothing is executed */
     bool stores_bf16; /* its kernels take bf16 in memory, mixed with f32 as graphs in bf16 do */
+    bool (*rounds_bf16)(void); /* optional: whether products of f32 can be computed in bf16 here */
     nn_status (*open)(nn_device *d); /* optional */
     void (*close)(nn_device *d);     /* optional */
     void *(*alloc)(nn_device *d,
@@ -29,6 +30,7 @@ struct nn_device {
     const nn_backend *fallback; /* asked when no kernel of the backend accepts; NULL = none */
     nn_pool *pool;
     void *stream;
+    bool deterministic;  /* plans made from here on: as nn_call.deterministic */
     nn_dtype arithmetic; /* of products: NN_F32, or NN_BF16 */
 };
 
@@ -38,11 +40,12 @@ nn_status nn_device_open(const char *name, int n_threads, nn_device **out) NN_CH
 void nn_device_close(nn_device *d);
 
 /* Networks compute in `dtype` from here on: NN_F32 (how a device opens) or NN_BF16. To be chosen
- * before parameters are allocated. Errors: NN_UNSUPPORTED where the backend cannot. */
+ * before parameters are allocated. Errors: NN_UNSUPPORTED where the backend or the processor
+ * cannot. */
 nn_status nn_device_compute(nn_device *d, nn_dtype dtype) NN_CHECKED;
 
 /* What graphs and weights are to be made of on this device: NN_BF16 where it computes in bf16 and
- * its backend stores that, else NN_F32. */
+ * its backend stores that, else NN_F32. A backend that only rounds keeps f32 in memory. */
 nn_dtype nn_device_storage(const nn_device *d);
 
 /* Convert n packed elements on the device, of any two float types; the same type is a copy.

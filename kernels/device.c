@@ -59,8 +59,8 @@ static const nn_backend ref_backend = {
 #ifdef NN_CPU
 #define CPU_BACKEND(table)                                                                         \
     {                                                                                              \
-        .name = "cpu", .kernels = (table), .open = nn_dnnl_open, .close = nn_dnnl_close,           \
-        HOST_MEMORY                                                                                \
+        .name = "cpu", .kernels = (table), .rounds_bf16 = nn_dnnl_has_bf16, .open = nn_dnnl_open,  \
+        .close = nn_dnnl_close, HOST_MEMORY                                                        \
     }
 #endif
 
@@ -124,8 +124,11 @@ void nn_device_close(nn_device *d)
 
 nn_status nn_device_compute(nn_device *d, nn_dtype dtype)
 {
-    if (dtype != NN_F32 && !(dtype == NN_BF16 && d->backend->stores_bf16))
-        return nn_fail(NN_UNSUPPORTED, "device %s does not compute in %s", d->backend->name,
+    const nn_backend *b = d->backend;
+    bool bf16 = b->stores_bf16 || (b->rounds_bf16 && b->rounds_bf16());
+    if (dtype != NN_F32 && !(dtype == NN_BF16 && bf16))
+        return nn_fail(NN_UNSUPPORTED,
+                       "device %s cannot compute in %s on this processor; compute in f32", b->name,
                        nn_dtype_name(dtype));
     d->arithmetic = dtype;
     return NN_OK;

@@ -5,12 +5,14 @@
 #define TOOLS_BENCH_H
 
 #include "engine/nn.h"
+#include "tools/device.h"
 
 enum { BENCH_DIMS = 8, BENCH_MOST_RUNS = 1000 };
 
 typedef struct bench_settings {
-    const char *device, *config_dir; /* config_dir: the demo's networks */
-    int64_t threads, runs;
+    device_settings on;
+    const char *config_dir; /* the demo's networks */
+    int64_t runs;
     bool compact; /* plans that save memory */
     bool profile; /* table of the last run's kernels on stderr */
 } bench_settings;

@@ -8,21 +8,12 @@
 
 #include "engine/base/clock.h"
 #include "tools/bench.h"
-#include "tools/cli.h"
 
-static bench_settings set = { .device = "cpu", .config_dir = "tools/demo", .runs = 5 };
+static bench_settings set = { .on = DEVICE_DEFAULTS, .config_dir = "tools/demo", .runs = 5 };
 static bool as_json, list;
-static int dtype;
-static const char *const dtypes[] = { "f32", NULL };
 
 static const nn_option options[] = {
-    { .name = "device", .text = &set.device, .value = "NAME", .help = "device that computes" },
-    { .name = "dtype", .choice = &dtype, .choices = dtypes, .help = "of weights and activations" },
-    { .name = "threads",
-      .integer = &set.threads,
-      .low = 0,
-      .high = 1024,
-      .help = "threads; 0 = all processors" },
+    DEVICE_OPTIONS(set.on),
     { .name = "runs",
       .integer = &set.runs,
       .low = 1,
@@ -59,8 +50,9 @@ static void print_json(const bench_case *c, const bench_result *r)
            "\"threads\": %d, \"seconds\": %.6f, \"cpu_seconds\": %.6f, \"gflop\": %.6f, "
            "\"bytes\": %.0f, \"gflops_per_core\": %.2f, \"peak_rss_bytes\": %" PRId64
            ", \"base_rss_bytes\": %" PRId64 ", \"planned_bytes\": %" PRId64,
-           c->name, r->shape, dtypes[dtype], set.device, r->threads, r->seconds, r->cpu_seconds,
-           r->gflop, r->bytes, rate(r), r->peak_rss_bytes, r->base_rss_bytes, planned_bytes(r));
+           c->name, r->shape, device_dtypes[set.on.dtype], set.on.name, r->threads, r->seconds,
+           r->cpu_seconds, r->gflop, r->bytes, rate(r), r->peak_rss_bytes, r->base_rss_bytes,
+           planned_bytes(r));
     printf(", \"parameter_bytes\": %" PRId64 ", \"activation_bytes\": %" PRId64
            ", \"workspace_bytes\": %" PRId64 ", \"packed_bytes\": %" PRId64
            ", \"program_bytes\": %" PRId64 ", \"batch_bytes\": %" PRId64
@@ -84,7 +76,7 @@ static nn_status measure(const bench_case *c)
 {
     nn_device *device;
     bench_result r = { 0 };
-    NN_TRY(nn_device_open(set.device, (int)set.threads, &device));
+    NN_TRY(device_open(&set.on, &device));
     r.threads = nn_pool_threads(device->pool);
     r.base_rss_bytes = nn_clock_rss_bytes();
     nn_status status = c->run ? c->run(c, &set, device, &r) : bench_graph(c, &set, device, &r);

@@ -8,25 +8,11 @@
 #include "tools/cli.h"
 #include "tools/verify.h"
 
-static const char *const dtypes[] = { "f32", "bf16", NULL };
-static const char *device_name = "cpu", *only;
-static int dtype;
-static int64_t n_threads;
+static const char *only;
+static device_settings on = DEVICE_DEFAULTS;
 
 static const nn_option options[] = {
-    { .name = "device",
-      .text = &device_name,
-      .value = "NAME",
-      .help = "device that runs the networks" },
-    { .name = "threads",
-      .integer = &n_threads,
-      .low = 0,
-      .high = 1024,
-      .help = "threads; 0 = all processors" },
-    { .name = "dtype",
-      .choice = &dtype,
-      .choices = dtypes,
-      .help = "what convolutions and matrix products compute in" },
+    DEVICE_OPTIONS(on),
     { .name = "only", .text = &only, .value = "GLOB", .help = "run the cases whose name matches" },
     { 0 },
 };
@@ -71,7 +57,7 @@ static void run_case(tally *t, const json_t *json, nn_device *device)
     }
     if (only && fnmatch(only, name, 0) != 0) return;
     verify_case v = { .name = name, .json = json, .device = device, .abs = 2e-4, .rel = 1e-3 };
-    if (nn_device_storage(device) == NN_BF16) v.share = 1.0 / 32;
+    if (device->arithmetic == NN_BF16) v.share = 1.0 / 32;
     if (json_object_get(tolerance, "abs"))
         v.abs = json_number_value(json_object_get(tolerance, "abs"));
     if (json_object_get(tolerance, "rel"))
@@ -105,12 +91,7 @@ static nn_status run_cases(const json_t *root, const char *path)
         return nn_fail(NN_FORMAT,
                        "%s: not a case file: \"format\": 1 and a list \"cases\" are expected",
                        path);
-    NN_TRY(nn_device_open(device_name, (int)n_threads, &device));
-    nn_status status = nn_device_compute(device, dtype ? NN_BF16 : NN_F32);
-    if (status != NN_OK) {
-        nn_device_close(device);
-        return status;
-    }
+    NN_TRY(device_open(&on, &device));
     json_array_foreach(cases, i, one)
     {
         if (nn_cli_interrupted()) break;

@@ -40,6 +40,6 @@ static const int64_t rows[][OP_MAX_ARGS] = {
     { 2, 4, 5, 4, 17, 3, 1, 1, 1, 15 },   { 1, 4, 5, 32, 32, 3, 1, 1, 1, 15 },
 };
 
-const op_test nn_test_conv2d = { .build = build, OP_ROWS(rows) };
+const op_test nn_test_conv2d = { .build = build, OP_ROWS(rows), .bf16 = true };
 const op_test nn_test_conv2d_bwd_x = { .covered_by = "conv2d" };
 const op_test nn_test_conv2d_bwd_w = { .covered_by = "conv2d" };
