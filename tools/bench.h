@@ -49,7 +49,7 @@ struct bench_case {
 
 /* Each ends with { 0 }. */
 extern const bench_case bench_nets[], bench_attentions[], bench_convs[], bench_products[],
-    bench_norms[], bench_trainings[];
+    bench_norms[], bench_trainings[], bench_loaders[];
 
 /* An input of normal random numbers; it gets a gradient where the case trains. Of ids: below 1000.
  */

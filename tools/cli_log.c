@@ -13,7 +13,7 @@
 /* The one log of this process. */
 static FILE *file;
 static char *file_path;
-static double opened;
+static double opened, opened_cpu;
 
 static json_t *command_json(const nn_cli *cli, const nn_options *o)
 {
@@ -36,6 +36,7 @@ nn_status nn_cli_log_open(const char *path, const nn_cli *cli, const nn_options 
     if (!file) return nn_fail(NN_IO, "%s: cannot open the log: %s", path, strerror(errno));
     NN_NEED(file_path = nn_strdup(path));
     opened = nn_clock_seconds();
+    opened_cpu = nn_clock_cpu_seconds();
     json_t *root = command_json(cli, o);
     if (root && json_dumpf(root, file, JSON_COMPACT) == 0) fputc('\n', file);
     json_decref(root);
@@ -59,7 +60,8 @@ nn_status nn_cli_log_close(void)
 void nn_cli_log(const char *what, const nn_field *fields, int n_fields)
 {
     if (!file) return;
-    fprintf(file, "{\"what\": \"%s\", \"seconds\": %.3f", what, nn_clock_seconds() - opened);
+    fprintf(file, "{\"what\": \"%s\", \"seconds\": %.3f, \"cpu_seconds\": %.3f", what,
+            nn_clock_seconds() - opened, nn_clock_cpu_seconds() - opened_cpu);
     for (int i = 0; i < n_fields; i++)
         if (isfinite(fields[i].value))
             fprintf(file, ", \"%s\": %.9g", fields[i].name, fields[i].value);

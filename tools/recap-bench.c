@@ -31,7 +31,8 @@ static const nn_option options[] = {
 };
 
 static const bench_case *const groups[] = { bench_nets,     bench_attentions, bench_convs,
-                                            bench_products, bench_norms,      bench_trainings };
+                                            bench_products, bench_norms,      bench_trainings,
+                                            bench_loaders };
 
 static int64_t planned_bytes(const bench_result *r)
 {
