@@ -59,8 +59,9 @@ endif
 LDLIBS      += $(CUDA_LIBS)
 
 # What CPU=0 builds of data and tools: all that needs a C compiler and no library.
-plain_data  := data/plain/*.c data/json.c data/safetensors*.c data/weights.c data/resize*.c
-plain_cli   := $(filter-out tools/bench_train.c,$(wildcard tools/bench*.c)) tools/cli*.c tools/verify*.c
+plain_data  := data/plain/*.c data/image_memory.c data/json.c data/safetensors*.c data/weights.c data/resize*.c
+plain_cli   := $(filter-out tools/bench_train.c tools/bench_loader.c,$(wildcard tools/bench*.c)) \
+               tools/apart.c tools/cli*.c tools/device.c tools/verify*.c
 
 # A layer is the .c files of its folders; the order is the order of linking.
 base_src    := $(wildcard engine/base/*.c)
