@@ -89,7 +89,7 @@ nn_status nn_image_orient(nn_image *image, int orientation)
     int64_t w = exchange ? image->height : image->width;
     int64_t h = exchange ? image->width : image->height;
     nn_image upright = { 0 };
-    NN_TRY(allocate(w, h, 3, &upright));
+    NN_TRY(nn_image_create(w, h, &upright));
     for (int64_t y = 0; y < h; y++) {
         for (int64_t x = 0; x < w; x++) {
             int64_t from_x = back_x ? w - 1 - x : x, from_y = back_y ? h - 1 - y : y;

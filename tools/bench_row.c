@@ -81,13 +81,14 @@ void bench_row_json(const bench_row *row, const bench_ceiling *ceiling, const ch
 
 static nn_status read_row(const nn_json *json, bench_row *row)
 {
-    const char *name = "", *dtype = "";
+    const char *name = "", *dtype = "", *shape = "";
     NN_TRY(nn_json_string(json, "name", &name));
     NN_TRY(nn_json_string(json, "dtype", &dtype));
+    NN_TRY(nn_json_string(json, "shape", &shape));
     NN_TRY(nn_json_double(json, "seconds", &row->seconds));
-    NN_TRY(nn_json_int64(json, "batch", &row->batch));
     snprintf(row->name, sizeof(row->name), "%s", name);
     snprintf(row->dtype, sizeof(row->dtype), "%s", dtype);
+    snprintf(row->shape, sizeof(row->shape), "%s", shape);
     return NN_OK;
 }
 
@@ -98,7 +99,7 @@ static nn_status add_line(bench_baseline *b, const char *path, const char *line,
     NN_TRY(nn_json_parse(line, n, path, &json));
     nn_status status = nn_grow(&b->rows, &b->capacity, b->n, sizeof(*b->rows));
     if (status == NN_OK) {
-        b->rows[b->n] = (bench_row){ .batch = 1 };
+        b->rows[b->n] = (bench_row){ 0 };
         status = read_row(&json, &b->rows[b->n++]);
     }
     nn_json_close(&json);
@@ -134,7 +135,7 @@ bool bench_baseline_compare(const bench_baseline *b, const bench_row *row)
     for (int64_t i = 0; i < b->n; i++) {
         const bench_row *old = &b->rows[i];
         bool same = !strcmp(old->name, row->name) && !strcmp(old->dtype, row->dtype) &&
-                    old->batch == row->batch;
+                    !strcmp(old->shape, row->shape);
         if (!same || old->seconds <= 0 || row->seconds <= regression * old->seconds) continue;
         fprintf(stderr, "slower: %s %s: %.4f ms, %.4f ms before (%+.1f %%)\n", row->name,
                 row->dtype, 1e3 * row->seconds, 1e3 * old->seconds,

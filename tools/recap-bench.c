@@ -201,14 +201,15 @@ static nn_status choose(job *j, const char *pattern)
                  : nn_fail(NN_ARGUMENT, "no case is called '%s'; --list names them", pattern);
 }
 
-/* Ceilings come first in every run by the device's clock: the others are held against them. */
+/* A GPU's ceilings come first in every run: the others are held against them. */
 static nn_status choose_all(job *j, const nn_cli *cli)
 {
     const char *only = filter;
     filter = NULL;
-    if (j->by_device && !set.tiny) NN_TRY(choose(j, "copy_bandwidth"));
-    if (j->by_device && !set.tiny)
+    if (!set.tiny && !strcmp(set.on.name, "cuda")) {
+        NN_TRY(choose(j, "copy_bandwidth"));
         NN_TRY(choose(j, set.on.dtype ? "gemm_ceiling_bf16" : "gemm_ceiling_f32"));
+    }
     filter = only;
     if (cli->n_arguments == 0) return choose(j, "*");
     for (int i = 0; i < cli->n_arguments; i++) NN_TRY(choose(j, cli->arguments[i]));
@@ -225,6 +226,9 @@ static nn_status run(job *j)
                       .lost = lose };
     NN_TRY(apart_run(&a));
     const tally *t = j->tally;
+    if (j->by_device)
+        fprintf(stderr, "%" PRId64 " passed, %" PRId64 " failed, %" PRId64 " without a kernel\n",
+                t->measured, t->failed, t->without_kernel);
     if (t->failed) return nn_fail(NN_NUMERIC, "%" PRId64 " cases failed or are wrong", t->failed);
     if (t->slower)
         return nn_fail(NN_NUMERIC, "%" PRId64 " rows are more than 5 %% slower than in %s",
