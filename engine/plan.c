@@ -92,8 +92,8 @@ static void count(nn_plan *plan, nn_step *s)
     plan->stats.packed_bytes += ((int64_t)s->call.packed_bytes + 63) / 64 * 64;
     if (is_fallback(plan, s)) {
         plan->stats.n_fallbacks++;
-        nn_log(NN_LOG_DEBUG, "%s: %s falls back to %s", s->node->scope,
-               nn_op_name(s->node->op), s->kernel->name);
+        nn_log(NN_LOG_DEBUG, "%s: %s falls back to %s", s->node->scope, nn_op_name(s->node->op),
+               s->kernel->name);
     }
 }
 

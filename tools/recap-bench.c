@@ -183,6 +183,13 @@ static nn_status measure(void *ctx, int64_t i)
     return status;
 }
 
+static bool is_chosen(const job *j, const bench_case *c)
+{
+    for (int64_t i = 0; i < j->n; i++)
+        if (j->cases[i] == c) return true;
+    return false;
+}
+
 static nn_status choose(job *j, const char *pattern)
 {
     bool found = false;
@@ -191,6 +198,7 @@ static nn_status choose(job *j, const char *pattern)
             if (fnmatch(pattern, c->name, 0) != 0 || (filter && fnmatch(filter, c->name, 0) != 0))
                 continue;
             found = true;
+            if (is_chosen(j, c)) continue;
             if (c->of_device && !j->by_device && strcmp(pattern, c->name) != 0) continue;
             if (c->of_device && !j->by_device)
                 return nn_fail(NN_ARGUMENT, "%s is timed by --kernels, or on device cuda", c->name);
