@@ -23,6 +23,9 @@ typedef struct nn_backend {
     nn_status (*read)(nn_device *d, void *dst, const void *src, int64_t bytes); /* device to host */
     nn_status (*zero)(nn_device *d, void *dst, int64_t bytes);
     nn_status (*sync)(nn_device *d); /* wait for all work; reports what failed in it */
+    /* Optional, see nn_device_mark and nn_device_elapsed. */
+    nn_status (*mark)(nn_device *d, int which);
+    nn_status (*elapsed)(nn_device *d, double *seconds);
 } nn_backend;
 
 struct nn_device {
@@ -32,6 +35,7 @@ struct nn_device {
     void *stream;
     bool deterministic;  /* plans made from here on: as nn_call.deterministic */
     nn_dtype arithmetic; /* of products: NN_F32, or NN_BF16 */
+    double marks[2];     /* host's clock at each mark, where the backend has no own */
 };
 
 /* name: "cpu", "ref", "null" (or "cuda" where built). n_threads <= 0: all processors. Owner: the
@@ -52,6 +56,12 @@ nn_dtype nn_device_storage(const nn_device *d);
  * Enqueued. */
 nn_status nn_device_convert(nn_device *d, int64_t n, nn_dtype from, const void *src, nn_dtype to,
                             void *dst) NN_CHECKED;
+
+/* Stop-watch on the device's own clock. mark: note, behind all work enqueued so far, when it is
+ * done; which is 0 (begin) or 1 (end). elapsed: wait for both marks; the time between them. Without
+ * a clock of its own a device is waited for, and the host's clock is taken. */
+nn_status nn_device_mark(nn_device *d, int which) NN_CHECKED;
+nn_status nn_device_elapsed(nn_device *d, double *seconds) NN_CHECKED;
 
 /* First kernel of the op that accepts the call on this device, NULL if none does. skip > 0: leave
  * out that many accepting kernels (tests run every one of them). */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/base/alloc.h"
+#include "engine/base/clock.h"
 #include "kernels/ref/ref.h"
 #ifdef NN_CPU
 #include "kernels/cpu/cpu.h"
@@ -137,6 +138,21 @@ nn_status nn_device_compute(nn_device *d, nn_dtype dtype)
 nn_dtype nn_device_storage(const nn_device *d)
 {
     return d->backend->stores_bf16 && d->arithmetic == NN_BF16 ? NN_BF16 : NN_F32;
+}
+
+nn_status nn_device_mark(nn_device *d, int which)
+{
+    if (d->backend->mark) return d->backend->mark(d, which);
+    nn_status status = d->backend->sync(d);
+    d->marks[which] = nn_clock_seconds();
+    return status;
+}
+
+nn_status nn_device_elapsed(nn_device *d, double *seconds)
+{
+    if (d->backend->elapsed) return d->backend->elapsed(d, seconds);
+    *seconds = d->marks[1] - d->marks[0];
+    return NN_OK;
 }
 
 static const nn_kernel *choose(const nn_backend *b, nn_op_id op, const nn_call *c, int *skip)

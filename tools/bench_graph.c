@@ -24,7 +24,7 @@ nn_tensor *bench_input(const bench_case *c, nn_scope s, const char *name, int ra
 {
     nn_tensor *x = nn_input(s.g, name, NN_F32, rank, dim);
     if (c->training) nn_require_grad(x);
-    return x;
+    return nn_lower(s.g, x);
 }
 
 nn_tensor *bench_ids(nn_scope s, const char *name, int rank, const int64_t *dim)
