@@ -45,9 +45,9 @@ CUDA_LIBS   := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcudart -lcub
 endif
 ifeq ($(CUDA),sim)
 CXX         := $(if $(findstring clang,$(CC)),clang++,g++)
-CUDA_CC     := $(CXX) $(CUDAFLAGS) -g -pthread -fno-strict-aliasing -Wall -Wextra -Werror -Wno-unknown-pragmas -DNN_CUSIM \
+CUDA_CC     := $(CXX) $(CUDAFLAGS) -g -pthread -fno-strict-aliasing -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-missing-field-initializers -Wno-deprecated-enum-enum-conversion -DNN_CUSIM \
                -Itests/cusim/include $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer) -x c++
-cusim_src   := $(wildcard tests/cusim/cusim*.cc)
+cusim_src   := $(wildcard tests/cusim/*.cc)
 CUDA_LIBS   := -lstdc++
 endif
 ifeq ($(CUDA),ptx)

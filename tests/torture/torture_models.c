@@ -19,10 +19,13 @@ static captioner_folder captioner;
 static nn_status open_model(void)
 {
     sd_model m;
+    uint64_t saved, loaded;
+    NN_TRY(nn_params_hash(model.params, &saved));
     NN_TRY(sd_model_open(scratch("sd"), device, SD_LOAD, 1, true, &m));
-    bool same = nn_params_hash(m.params) == nn_params_hash(model.params);
+    nn_status status = nn_params_hash(m.params, &loaded);
     sd_model_close(&m);
-    return same ? NN_OK : nn_fail(NN_FORMAT, "other weights than those that were saved");
+    NN_TRY(status);
+    return loaded == saved ? NN_OK : nn_fail(NN_FORMAT, "other weights than those that were saved");
 }
 
 static nn_status draw_model(void)
