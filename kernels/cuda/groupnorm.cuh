@@ -44,10 +44,17 @@ __device__ __forceinline__ void groupnorm_join(const float (&sum)[W], const grou
                                                float *total)
 {
     if (seat.taken) {
+        /* Of eight floats the upper half goes first in every second four lanes: no two share a
+         * bank. */
+        const bool swap = W == 8 && threadIdx.x / 4 % 2;
+        float *to = scratch + seat.lane * l.slab + seat.column;
 #pragma unroll
         for (int k = 0; k < W; k += 4) {
-            const nn_vec<float, 4> v = { { sum[k], sum[k + 1], sum[k + 2], sum[k + 3] } };
-            nn_store(scratch + seat.lane * l.slab + seat.column + k, v);
+            nn_vec<float, 4> v;
+#pragma unroll
+            for (int j = 0; j < 4; j++) v.at[j] = swap ? sum[(k ^ 4) % W + j] : sum[k + j];
+            nn_store(static_cast<float *>(__builtin_assume_aligned(to + (swap ? k ^ 4 : k), 16)),
+                     v);
         }
     }
     __syncthreads();

@@ -76,27 +76,40 @@ __global__ void __launch_bounds__(LAYERNORM_THREADS)
     }
 }
 
+/* Where element k of a lane's piece s lies in shared memory: lanes side by side, and padded so that
+ * neighbouring columns are in different banks too. */
+template <int W> __device__ __forceinline__ int layernorm_bwd_place(int s, int k, int lane)
+{
+    return (s * W + k) * (NN_WARP + NN_WARP / W) + lane;
+}
+
+template <int STEPS, int W> constexpr int layernorm_bwd_floats = STEPS *W *(NN_WARP + NN_WARP / W);
+
 /* Adds up the warps' sums, one warp after the other, and leaves them in `row` [2, width]. */
 template <int STEPS, int W>
 __device__ __forceinline__ void layernorm_bwd_join(const float (&dgamma)[STEPS][W],
                                                    const float (&dbeta)[STEPS][W], float *joined,
                                                    int width, float *row)
 {
+    constexpr int HALF = layernorm_bwd_floats<STEPS, W>;
     for (int turn = 0; turn < LAYERNORM_WARPS; turn++) {
 #pragma unroll
-        for (int s = 0; s < STEPS; s++) {
-            const int column = (s * NN_WARP + nn_lane()) * W;
-            if (turn != nn_warp() || column >= width) continue;
+        for (int s = 0; s < STEPS; s++)
 #pragma unroll
             for (int k = 0; k < W; k++) {
-                float *to = joined + column + k;
+                float *to = joined + layernorm_bwd_place<W>(s, k, nn_lane());
+                if (turn != nn_warp()) continue;
                 to[0] = (turn ? to[0] : 0.0f) + dgamma[s][k];
-                to[width] = (turn ? to[width] : 0.0f) + dbeta[s][k];
+                to[HALF] = (turn ? to[HALF] : 0.0f) + dbeta[s][k];
             }
-        }
         __syncthreads();
     }
-    for (int k = (int)threadIdx.x; k < 2 * width; k += LAYERNORM_THREADS) row[k] = joined[k];
+    for (int i = (int)threadIdx.x; i < width; i += LAYERNORM_THREADS) {
+        const int piece = i / W;
+        const int from = layernorm_bwd_place<W>(piece / NN_WARP, i % W, piece % NN_WARP);
+        row[i] = joined[from];
+        row[width + i] = joined[HALF + from];
+    }
 }
 
 /* layernorm_bwd_warp: a warp owns every so-many-th row; it holds a row of x and dy, and for its
@@ -109,7 +122,7 @@ __global__ void __launch_bounds__(LAYERNORM_THREADS)
                        const float *rstd, T *dx, float *part, const layernorm_rows r)
 {
     constexpr int W = nn_wide<T>;
-    NN_SHARED(float, joined, 2 * LAYERNORM_WIDEST);
+    NN_SHARED(float, joined, (2 * layernorm_bwd_floats<STEPS, W>));
     float dgamma[STEPS][W] = {}, dbeta[STEPS][W] = {};
     for (int64_t row = (int64_t)blockIdx.x * LAYERNORM_WARPS + nn_warp(); row < r.rows;
          row += (int64_t)gridDim.x * LAYERNORM_WARPS) {
