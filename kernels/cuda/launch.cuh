@@ -44,17 +44,23 @@ template <class K> cudaError_t nn_cuda_allow_shared(K kernel, size_t bytes)
                                 cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
 }
 
-static inline nn_status nn_cuda_launched(cudaError_t allowed, cudaError_t started, const char *name)
+/* An initialiser's parts are computed in order; arguments of a call are not. */
+struct nn_cuda_launch_errors {
+    cudaError_t allowed, started;
+};
+
+static inline nn_status nn_cuda_launched(nn_cuda_launch_errors e, const char *name)
 {
-    return allowed == cudaSuccess && started == cudaSuccess
+    return e.allowed == cudaSuccess && e.started == cudaSuccess
                ? NN_OK
-               : nn_cuda_status(allowed != cudaSuccess ? allowed : started, name);
+               : nn_cuda_status(e.allowed != cudaSuccess ? e.allowed : e.started, name);
 }
 
 #define NN_LAUNCH(kernel, grid, block, shared, c, ...)                                             \
-    nn_cuda_launched(nn_cuda_allow_shared(kernel, (shared)),                                       \
-                     NN_CUDA_START_(kernel, dim3(grid), dim3(block), (size_t)(shared),             \
-                                    nn_cuda_of(c)->stream, __VA_ARGS__),                           \
-                     #kernel)
+    nn_cuda_launched(                                                                              \
+        nn_cuda_launch_errors{ nn_cuda_allow_shared(kernel, (shared)),                             \
+                               NN_CUDA_START_(kernel, dim3(grid), dim3(block), (size_t)(shared),   \
+                                              nn_cuda_of(c)->stream, __VA_ARGS__) },               \
+        #kernel)
 
 #endif
