@@ -62,7 +62,7 @@ __device__ __forceinline__ void groupnorm_deviations(const T *held, int64_t begi
  * thread reads back what it copied itself. Mean, then squares of the deviations. Traffic: x and y
  * once; slabs of 80 bytes end within a sector that two blocks then read. */
 template <class T, bool SILU>
-__global__ void __launch_bounds__(GROUPNORM_THREADS)
+__global__ void __launch_bounds__(GROUPNORM_SLAB_THREADS)
     groupnorm_onepass(const T *x, const float *gamma, const float *beta, T *y, float *mean,
                       float *rstd, const groupnorm_layout l)
 {
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
         for (int64_t p = seat.lane; p < l.places; p += l.lanes)
             cp_async16(held + p * l.slab + seat.column, x + p * l.x_pitch + seat.column, true);
     cp_async_commit();
-    for (int g = (int)threadIdx.x; g < own; g += GROUPNORM_THREADS)
+    for (int g = (int)threadIdx.x; g < own; g += (int)blockDim.x)
         shift[g] = nn_float(x[g * l.wide]);
     cp_async_wait<0>();
     __syncthreads();
@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
         groupnorm_deviations<T, 1>(held + seat.column, seat.lane, l, s, o, sum);
     }
     groupnorm_join(sum, seat, l, scratch, total);
-    for (int g = nn_warp(); g < own; g += GROUPNORM_WARPS) {
+    for (int g = nn_warp(); g < own; g += (int)blockDim.x / NN_WARP) {
         const float all = groupnorm_group(total, nullptr, l, g);
         if (nn_lane() == 0) offset[g] = all / n;
     }
@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
         groupnorm_deviations<T, 2>(held + seat.column, seat.lane, l, s, o, squares);
     }
     groupnorm_join(squares, seat, l, scratch, total);
-    for (int g = nn_warp(); g < own; g += GROUPNORM_WARPS) {
+    for (int g = nn_warp(); g < own; g += (int)blockDim.x / NN_WARP) {
         const float all = groupnorm_group(total, nullptr, l, g);
         const int64_t at = (int64_t)blockIdx.y * l.groups + first / l.wide + g;
         if (nn_lane() > 0) continue;
@@ -126,7 +126,7 @@ enum { SHIFT, SUM, SQUARES };
 /* groupnorm_statistics: first of two passes; a block owns a chunk of places of a slab and leaves
  * the sums of its groups in part [N, groups, chunks]. Traffic: x once. */
 template <class T>
-__global__ void __launch_bounds__(GROUPNORM_THREADS)
+__global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS)
     groupnorm_statistics(const T *x, float *part, const groupnorm_layout l)
 {
     constexpr int W = nn_wide<T>;
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
     const int64_t begin = blockIdx.x * l.chunk;
     const int64_t end = begin + l.chunk < l.places ? begin + l.chunk : l.places;
     x += blockIdx.z * l.x_sample + first;
-    for (int g = (int)threadIdx.x; g < own; g += GROUPNORM_THREADS)
+    for (int g = (int)threadIdx.x; g < own; g += (int)blockDim.x)
         shift[g] = nn_float(x[begin * l.x_pitch + g * l.wide]);
     __syncthreads();
 
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
     float *total_squares = total + l.segments * l.slab;
     groupnorm_join(sum, seat, l, scratch, total);
     groupnorm_join(squares, seat, l, scratch, total_squares);
-    for (int g = nn_warp(); g < own; g += GROUPNORM_WARPS) {
+    for (int g = nn_warp(); g < own; g += (int)blockDim.x / NN_WARP) {
         groupnorm_part out = {};
         out.at[SHIFT] = shift[g];
         out.at[SUM] = groupnorm_group(total, nullptr, l, g);
@@ -200,7 +200,7 @@ __device__ __forceinline__ groupnorm_moments groupnorm_merge(const float *part,
  * last chunks come first: they are what the cache still holds. Traffic: x (in part from the cache)
  * and y once. */
 template <class T, bool SILU>
-__global__ void __launch_bounds__(GROUPNORM_THREADS)
+__global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS)
     groupnorm_apply(const T *x, const float *gamma, const float *beta, const float *part, T *y,
                     float *mean, float *rstd, const groupnorm_layout l)
 {
@@ -209,7 +209,7 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
     const int own = l.slab / l.wide, first = (int)blockIdx.y * l.slab;
     float *offset = shift + own, *scale = offset + own;
     const int64_t sample = gridDim.z - 1 - blockIdx.z, chunk = gridDim.x - 1 - blockIdx.x;
-    for (int g = nn_warp(); g < own; g += GROUPNORM_WARPS) {
+    for (int g = nn_warp(); g < own; g += (int)blockDim.x / NN_WARP) {
         const int64_t group = sample * l.groups + first / l.wide + g;
         const groupnorm_moments m = groupnorm_merge(part + group * l.chunks * 4, l);
         if (nn_lane() > 0) continue;
@@ -297,9 +297,10 @@ template <class T, bool SILU>
 static nn_status onepass_as(const nn_call *c, const groupnorm_layout &l)
 {
     const dim3 grid((unsigned)l.slabs, (unsigned)l.samples);
-    return NN_LAUNCH((groupnorm_onepass<T, SILU>), grid, GROUPNORM_THREADS, onepass_shared(c, &l),
-                     c, static_cast<const T *>(c->in[0].data), f32_in(c, 1), f32_in(c, 2),
-                     static_cast<T *>(c->out[0].data), f32_out(c, 1), f32_out(c, 2), l);
+    return NN_LAUNCH((groupnorm_onepass<T, SILU>), grid, GROUPNORM_SLAB_THREADS,
+                     onepass_shared(c, &l), c, static_cast<const T *>(c->in[0].data), f32_in(c, 1),
+                     f32_in(c, 2), static_cast<T *>(c->out[0].data), f32_out(c, 1), f32_out(c, 2),
+                     l);
 }
 
 static nn_status run_onepass(const nn_call *c)
@@ -317,9 +318,9 @@ static nn_status twopass_as(const nn_call *c, const groupnorm_layout &l)
     const dim3 grid((unsigned)l.chunks, (unsigned)l.slabs, (unsigned)l.samples);
     const T *x = static_cast<const T *>(c->in[0].data);
     float *part = static_cast<float *>(c->workspace);
-    NN_TRY(NN_LAUNCH(groupnorm_statistics<T>, grid, GROUPNORM_THREADS, groupnorm_shared(&l, 2, 1),
-                     c, x, part, l));
-    return NN_LAUNCH((groupnorm_apply<T, SILU>), grid, GROUPNORM_THREADS,
+    NN_TRY(NN_LAUNCH(groupnorm_statistics<T>, grid, GROUPNORM_CHUNK_THREADS,
+                     groupnorm_shared(&l, 2, 1), c, x, part, l));
+    return NN_LAUNCH((groupnorm_apply<T, SILU>), grid, GROUPNORM_CHUNK_THREADS,
                      3 * (l.slab / l.wide) * sizeof(float), c, x, f32_in(c, 1), f32_in(c, 2), part,
                      static_cast<T *>(c->out[0].data), f32_out(c, 1), f32_out(c, 2), l);
 }

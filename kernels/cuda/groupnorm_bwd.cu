@@ -37,7 +37,8 @@ __device__ __forceinline__ void groupnorm_bwd_add(const T *dy, int64_t dy_pitch,
                                                   int lanes, const groupnorm_bwd_channels<W> &c,
                                                   float (&sum)[W], float (&sum_h)[W])
 {
-#pragma unroll 2
+    constexpr int UNROLL = SILU && W == 8 ? 2 : 1; /* as registers allow */
+#pragma unroll UNROLL
     for (int64_t p = begin; p < end; p += lanes) {
         const nn_vec<T, W> v = nn_load<W>(x + p * x_pitch), g = nn_load<W>(dy + p * dy_pitch);
 #pragma unroll
@@ -59,7 +60,8 @@ __device__ __forceinline__ void groupnorm_bwd_write(const T *dy, int64_t dy_pitc
                                                     const float (&mean_e)[W],
                                                     const float (&mean_eh)[W])
 {
-#pragma unroll 2
+    constexpr int UNROLL = SILU && W == 8 ? 2 : 1;
+#pragma unroll UNROLL
     for (int64_t p = begin; p < end; p += lanes) {
         nn_vec<T, W> v = nn_load<W>(x + p * x_pitch);
         const nn_vec<T, W> g = nn_load<W>(dy + p * dy_pitch);
@@ -78,7 +80,7 @@ __device__ __forceinline__ void groupnorm_bwd_leave(const float *total, const fl
                                                     const groupnorm_layout &l, int first,
                                                     float *row)
 {
-    for (int k = (int)threadIdx.x; k < l.slab; k += GROUPNORM_THREADS) {
+    for (int k = (int)threadIdx.x; k < l.slab; k += (int)blockDim.x) {
         row[first + k] = groupnorm_channel(total_h, l, k);
         row[l.channels + first + k] = groupnorm_channel(total, l, k);
     }
@@ -87,7 +89,7 @@ __device__ __forceinline__ void groupnorm_bwd_leave(const float *total, const fl
 /* groupnorm_bwd_onepass: a block owns a slab of one sample and holds its x and dy in shared memory,
  * where every thread reads back what it copied itself. Traffic: dy, x and dx once. */
 template <class T, bool SILU>
-__global__ void __launch_bounds__(GROUPNORM_THREADS)
+__global__ void __launch_bounds__(GROUPNORM_SLAB_THREADS, 1)
     groupnorm_bwd_onepass(const T *dy, const T *x, const float *gamma, const float *beta,
                           const float *mean, const float *rstd, T *dx, float *rows,
                           const groupnorm_layout l)
@@ -126,7 +128,7 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
     groupnorm_join(sum, seat, l, scratch, total);
     groupnorm_join(sum_h, seat, l, scratch, total_h);
     groupnorm_bwd_leave(total, total_h, l, first, rows + (int64_t)blockIdx.y * 2 * l.channels);
-    for (int g = nn_warp(); g < own; g += GROUPNORM_WARPS) {
+    for (int g = nn_warp(); g < own; g += (int)blockDim.x / NN_WARP) {
         const float e = groupnorm_group(total, gamma + first, l, g);
         const float eh = groupnorm_group(total_h, gamma + first, l, g);
         if (nn_lane() > 0) continue;
@@ -145,7 +147,7 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
  * channels' sums in a row of `rows` and those of its groups in part [N, groups, chunks, 2].
  * Traffic: dy and x once. */
 template <class T, bool SILU>
-__global__ void __launch_bounds__(GROUPNORM_THREADS)
+__global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS, 2)
     groupnorm_bwd_sums(const T *dy, const T *x, const float *gamma, const float *beta,
                        const float *mean, const float *rstd, float *rows, float *part,
                        const groupnorm_layout l)
@@ -171,7 +173,7 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
     groupnorm_join(sum_h, seat, l, scratch, total_h);
     groupnorm_bwd_leave(total, total_h, l, first,
                         rows + ((int64_t)blockIdx.z * l.chunks + blockIdx.x) * 2 * l.channels);
-    for (int g = nn_warp(); g < own; g += GROUPNORM_WARPS) {
+    for (int g = nn_warp(); g < own; g += (int)blockDim.x / NN_WARP) {
         const float e = groupnorm_group(total, gamma + first, l, g);
         const float eh = groupnorm_group(total_h, gamma + first, l, g);
         const nn_vec<float, 2> out = { { e, eh } };
@@ -183,7 +185,7 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
  * last chunks first: they are what the cache still holds. Traffic: dy and x (in part from the
  * cache) and dx once. */
 template <class T, bool SILU>
-__global__ void __launch_bounds__(GROUPNORM_THREADS)
+__global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS, 2)
     groupnorm_bwd_apply(const T *dy, const T *x, const float *gamma, const float *beta,
                         const float *mean, const float *rstd, const float *part, T *dx,
                         const groupnorm_layout l)
@@ -195,7 +197,7 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
     const int64_t sample = gridDim.z - 1 - blockIdx.z, chunk = gridDim.x - 1 - blockIdx.x;
     const int64_t group = sample * l.groups + first / l.wide;
     const float n = (float)l.wide * (float)l.places;
-    for (int g = nn_warp(); g < own; g += GROUPNORM_WARPS) {
+    for (int g = nn_warp(); g < own; g += (int)blockDim.x / NN_WARP) {
         float e = 0, eh = 0;
         for (int64_t k = nn_lane(); k < l.chunks; k += NN_WARP) {
             const nn_vec<float, 2> v = nn_load<2>(part + ((group + g) * l.chunks + k) * 2);
@@ -322,7 +324,7 @@ template <class T, bool SILU>
 static nn_status onepass_as(const nn_call *c, const groupnorm_layout &l)
 {
     const dim3 grid((unsigned)l.slabs, (unsigned)l.samples);
-    return NN_LAUNCH((groupnorm_bwd_onepass<T, SILU>), grid, GROUPNORM_THREADS,
+    return NN_LAUNCH((groupnorm_bwd_onepass<T, SILU>), grid, GROUPNORM_SLAB_THREADS,
                      onepass_shared(c, &l), c, data_in<T>(c, DY), data_in<T>(c, X),
                      f32_in(c, GAMMA), f32_in(c, BETA), f32_in(c, MEAN), f32_in(c, RSTD),
                      static_cast<T *>(c->out[DX].data), static_cast<float *>(c->workspace), l);
@@ -333,11 +335,11 @@ static nn_status twopass_as(const nn_call *c, const groupnorm_layout &l)
 {
     const dim3 grid((unsigned)l.chunks, (unsigned)l.slabs, (unsigned)l.samples);
     float *rows = static_cast<float *>(c->workspace), *part = rows + row_floats(&l);
-    NN_TRY(NN_LAUNCH((groupnorm_bwd_sums<T, SILU>), grid, GROUPNORM_THREADS,
+    NN_TRY(NN_LAUNCH((groupnorm_bwd_sums<T, SILU>), grid, GROUPNORM_CHUNK_THREADS,
                      groupnorm_shared(&l, 2, 0), c, data_in<T>(c, DY), data_in<T>(c, X),
                      f32_in(c, GAMMA), f32_in(c, BETA), f32_in(c, MEAN), f32_in(c, RSTD), rows,
                      part, l));
-    return NN_LAUNCH((groupnorm_bwd_apply<T, SILU>), grid, GROUPNORM_THREADS,
+    return NN_LAUNCH((groupnorm_bwd_apply<T, SILU>), grid, GROUPNORM_CHUNK_THREADS,
                      2 * (l.slab / l.wide) * sizeof(float), c, data_in<T>(c, DY), data_in<T>(c, X),
                      f32_in(c, GAMMA), f32_in(c, BETA), f32_in(c, MEAN), f32_in(c, RSTD), part,
                      static_cast<T *>(c->out[DX].data), l);
