@@ -63,6 +63,7 @@ struct bench_case {
     bench_optimize optimize;
     nn_dtype dtype;   /* this one whatever the settings say; NN_NONE = of the settings */
     const char *unit; /* what a run makes dim[0] of: "images"; NULL = nothing that is counted */
+    bool one_size;    /* whatever the batch of the settings */
     bool of_device;   /* needs bench_steps: a host device times it by --kernels only */
 };
 

@@ -13,7 +13,7 @@ static const double working_set = 256e6;
 /* A batch of launches between two marks takes about this long. */
 static const double batch_seconds = 4e-4;
 /* Elements that are copied in front of a batch: the device is at work until it is enqueued. */
-static const int64_t lead_elems = 1 << 28;
+static const int64_t lead_elems = 1 << 29;
 
 typedef struct job {
     const bench_case *c;
@@ -210,9 +210,10 @@ nn_status bench_steps(const bench_case *c, const bench_settings *set, nn_device 
 {
     bench_case sized = *c;
     if (set->tiny && c->shrink) c->shrink(sized.dim);
-    if (!set->tiny) sized.dim[0] *= set->batch;
+    int64_t batch = set->tiny || c->one_size ? 1 : set->batch;
+    sized.dim[0] *= batch;
     job j = { .c = &sized, .set = set, .device = device, .emit = emit, .ctx = ctx };
-    j.row.batch = set->batch;
+    j.row.batch = batch;
     snprintf(j.row.dtype, sizeof(j.row.dtype), "%s", nn_dtype_name(nn_device_storage(device)));
     nn_status status = run(&j);
     bench_copy_close(&j.lead);

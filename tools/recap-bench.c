@@ -115,7 +115,8 @@ typedef struct job {
     int64_t n, capacity;
     tally *tally;
     bench_baseline baseline;
-    bool by_device; /* bench_steps */
+    bool by_device;    /* bench_steps, */
+    nn_device *device; /* all of a process on this one */
 } job;
 
 static void emit(void *ctx, const bench_row *row)
@@ -132,15 +133,21 @@ static void emit(void *ctx, const bench_row *row)
     t->slower += bench_baseline_compare(&j->baseline, row);
 }
 
+static nn_status open_device(void *ctx)
+{
+    return device_open(&set.on, &((job *)ctx)->device);
+}
+
+static void close_device(void *ctx)
+{
+    nn_device_close(((job *)ctx)->device);
+}
+
 static nn_status measure_steps(job *j, const bench_case *c)
 {
-    nn_device *device;
-    device_settings on = set.on;
-    if (c->dtype) on.dtype = c->dtype == NN_BF16;
-    NN_TRY(device_open(&on, &device));
-    nn_status status = bench_steps(c, &set, device, emit, j);
-    nn_device_close(device);
-    return status;
+    static const nn_dtype of_settings[] = { NN_F32, NN_BF16 };
+    NN_TRY(nn_device_compute(j->device, c->dtype ? c->dtype : of_settings[set.on.dtype]));
+    return bench_steps(c, &set, j->device, emit, j);
 }
 
 static nn_status measure_host(const bench_case *c)
@@ -230,7 +237,9 @@ static nn_status run(job *j)
                       .seconds = set.limit,
                       .each = !j->by_device,
                       .ctx = j,
+                      .open = j->by_device ? open_device : NULL,
                       .job = measure,
+                      .close = j->by_device ? close_device : NULL,
                       .lost = lose };
     NN_TRY(apart_run(&a));
     const tally *t = j->tally;
