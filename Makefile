@@ -36,7 +36,7 @@ cuda_name   := $(if $(filter 1,$(CUDA)),cuda,$(CUDA))
 CUDA_HOME   ?= /usr/local/cuda
 NVCC        ?= $(CUDA_HOME)/bin/nvcc
 CUDA_ARCHS  ?= 80 90a
-CUDAFLAGS   := -std=c++20 -I. $(if $(filter 1,$(DEBUG)),-O1,-O3) -DNN_CUDA $(if $(filter 1,$(CPU)),-DNN_CPU)
+CUDAFLAGS   := -std=c++20 -I. $(if $(filter 1,$(DEBUG)),-O1,$(if $(filter sim,$(CUDA)),-O2,-O3)) -DNN_CUDA $(if $(filter 1,$(CPU)),-DNN_CPU)
 nvcc_arch   := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_80,code=compute_80
 cuda_src    := $(if $(filter 0,$(CUDA)),,$(wildcard kernels/cuda/*.cu))
 ifneq ($(CUDA),0)
@@ -186,8 +186,12 @@ reproduce: packages
 test: packages
 	@$(MAKE) --no-print-directory -j$(JOBS) unit
 
+# The cuda device is tested on the simulator.
+simulated := build/cusim-test/tests/op_test
+
 unit: tests all
-	@BIN=$(BIN) tests/run -j 2 $(op_test) $(unit_tests) $(tool_tests)
+	@$(MAKE) --no-print-directory CUDA=sim CPU=0 BUILD=build/cusim-test $(simulated)
+	@BIN=$(BIN) tests/run -j 2 "$(simulated) --device cuda" $(op_test) $(unit_tests) $(tool_tests)
 
 test-slow: packages
 	@$(MAKE) --no-print-directory -j$(JOBS) unit
