@@ -129,6 +129,8 @@ static void connect(nn_plan *plan)
         for (int i = 0; i < s->call.n_out; i++)
             s->call.out[i].data = nn_plan_address(plan, s->node->out[i]);
         s->call.workspace = plan->workspace;
+        s->call.run_seed = plan->run_seed;
+        s->call.stream_id = s->node->stream;
         if (s->call.packed_bytes) s->call.packed = plan->packed + s->packed_offset;
     }
 }
@@ -162,6 +164,7 @@ static nn_status build(nn_plan *plan)
     NN_TRY(reserve(plan, plan->stats.activation_bytes, &plan->activations));
     NN_TRY(reserve(plan, plan->stats.workspace_bytes, &plan->workspace));
     NN_TRY(reserve(plan, plan->stats.packed_bytes, &plan->packed));
+    NN_TRY(nn_plan_capture_reserve(plan));
     connect(plan);
     NN_TRY(find_stores(plan));
     return plan->options.hostile ? nn_plan_make_poison(plan) : NN_OK;
@@ -188,6 +191,7 @@ void nn_plan_destroy(nn_plan *plan)
 {
     if (!plan) return;
     const nn_backend *b = plan->device->backend;
+    nn_plan_capture_free(plan);
     for (int64_t i = 0; plan->steps && i < plan->n_steps; i++) {
         nn_step *s = &plan->steps[i];
         if (s->kernel && s->kernel->release) s->kernel->release(&s->call);

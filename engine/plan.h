@@ -17,9 +17,11 @@ typedef struct nn_plan_options {
     bool frozen;  /* inference: weights change rarely, kernels may keep packed copies */
     bool compact; /* frozen plans: packed copies that are much larger than the weights only where
                      the weights are small; slower, see docs/PERFORMANCE.md */
-    bool profile; /* time every node */
+    bool direct;  /* run the kernels one by one every time; otherwise a device that can record is
+                     given the second run to record, and repeats it from there on */
+    bool profile; /* time every node; runs directly */
     bool hostile; /* tests: fill every activation with NaN before the run and check guard bands
-                     after it */
+                     after it; runs directly */
     int skip;     /* tests: leave out that many accepting kernels of each node where more remain */
 } nn_plan_options;
 

@@ -26,6 +26,13 @@ typedef struct nn_backend {
     /* Optional, see nn_device_mark and nn_device_elapsed. */
     nn_status (*mark)(nn_device *d, int which);
     nn_status (*elapsed)(nn_device *d, double *seconds);
+    /* Optional, all or none. Kernels that are run between begin and end are recorded, not executed;
+     * each launch enqueues all of them with the arguments that they had. Meanwhile no other
+     * function of the table may be called. */
+    nn_status (*begin_capture)(nn_device *d);
+    nn_status (*end_capture)(nn_device *d, void **recording); /* NULL after an error */
+    nn_status (*launch_capture)(nn_device *d, void *recording);
+    void (*free_capture)(nn_device *d, void *recording);
 } nn_backend;
 
 struct nn_device {

@@ -47,6 +47,10 @@ typedef struct nn_call {
     void *packed;        /* memory of this node for packed weights, kept between runs */
     size_t packed_bytes; /* what prepare asked for */
     void *state;         /* what prepare built: primitives of a library */
+    /* Device memory. If not NULL, the key of random kernels is nn_mix(*run_seed, stream_id), to be
+     * read by the running kernel: the call may be of an earlier run, and `seed` with it. */
+    const uint64_t *run_seed;
+    uint64_t stream_id;
 } nn_call;
 
 typedef struct nn_kernel {

@@ -123,7 +123,7 @@ static nn_status open_and_caption(const nn_cli *cli, nn_device *device)
     captioner_folder model;
     captioning *c = NULL;
     const char *prefix;
-    NN_TRY(captioner_folder_open(model_dir, device, &model));
+    NN_TRY(captioner_folder_open(model_dir, device, false, &model));
     nn_status status = choose_prefix(&model, &prefix);
     if (status == NN_OK) status = captioning_open(&model, device, &set, &prefix, 1, &c);
     if (status == NN_OK) status = caption_all(cli, c);

@@ -121,7 +121,7 @@ static nn_status open_base(job *j)
     relabel_author *a = &j->author[0];
     const char *prefix = "";
     if (!base_dir) return NN_OK;
-    NN_TRY(captioner_folder_open(base_dir, j->device, &a->model));
+    NN_TRY(captioner_folder_open(base_dir, j->device, false, &a->model));
     const captioner_styles *s = &a->model.styles;
     if (base_column || s->n)
         NN_TRY(add_column(a, base_dir, base_column ? base_column : s->column[0], "base", &prefix));
@@ -137,7 +137,7 @@ static nn_status open_tuned(job *j)
     relabel_author *a = &j->author[1];
     const char *prefix[CAPTIONING_PREFIXES];
     char *save;
-    NN_TRY(captioner_folder_open(model_dir, j->device, &a->model));
+    NN_TRY(captioner_folder_open(model_dir, j->device, false, &a->model));
     if (strlen(columns) >= sizeof(j->names))
         return nn_fail(NN_ARGUMENT, "--columns: longer than %zu characters", sizeof(j->names) - 1);
     snprintf(j->names, sizeof(j->names), "%s", columns);

@@ -134,6 +134,38 @@ static nn_status zero(nn_device *d, void *dst, int64_t bytes)
     return nn_cuda_status(cudaStreamSynchronize(gpu(d)->stream), "zero");
 }
 
+/* Other threads of the program may call the runtime meanwhile. */
+static nn_status begin_capture(nn_device *d)
+{
+    return nn_cuda_status(cudaStreamBeginCapture(gpu(d)->stream, cudaStreamCaptureModeThreadLocal),
+                          "cudaStreamBeginCapture");
+}
+
+static nn_status end_capture(nn_device *d, void **recording)
+{
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t executable = NULL;
+    *recording = NULL;
+    CUDA_TRY(cudaStreamEndCapture(gpu(d)->stream, &graph));
+    const cudaError_t error = cudaGraphInstantiate(&executable, graph, 0);
+    cudaGraphDestroy(graph);
+    NN_TRY(nn_cuda_status(error, "cudaGraphInstantiate"));
+    *recording = executable;
+    return NN_OK;
+}
+
+static nn_status launch_capture(nn_device *d, void *recording)
+{
+    return nn_cuda_status(cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording), gpu(d)->stream),
+                          "cudaGraphLaunch");
+}
+
+static void free_capture(nn_device *d, void *recording)
+{
+    (void)d;
+    cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording));
+}
+
 static nn_status report(const nn_cuda_fault *f)
 {
     switch (f->kind) {
@@ -189,4 +221,8 @@ extern "C" const nn_backend nn_cuda_backend = { .name = "cuda",
                                                 .zero = zero,
                                                 .sync = sync,
                                                 .mark = mark,
-                                                .elapsed = elapsed };
+                                                .elapsed = elapsed,
+                                                .begin_capture = begin_capture,
+                                                .end_capture = end_capture,
+                                                .launch_capture = launch_capture,
+                                                .free_capture = free_capture };
