@@ -8,6 +8,8 @@
  * each tile of the other side, from the first caches; the other side once from memory and n / 64
  * times from the second-level cache. No bank conflicts: rows are 4 floats longer than a multiple of
  * 32. Shared 36 KiB. Sums in f32 in a fixed order; deterministic. */
+#include <limits.h>
+
 #include "kernels/cuda/attention.cuh"
 
 enum {
