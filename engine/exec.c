@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "engine/base/alloc.h"
-#include "engine/base/clock.h"
 #include "engine/base/rng.h"
 #include "engine/plan_internal.h"
 
@@ -78,21 +77,27 @@ static nn_status run_step(nn_plan *plan, nn_step *s, uint64_t seed)
     s->call.seed = nn_mix(seed, s->node->stream);
     if (s->call.packed_bytes) check_packed(s);
     if (hostile) NN_TRY(poison_outputs(plan, s));
-    double start = plan->options.profile ? nn_clock_seconds() : 0;
+    if (plan->options.profile) NN_TRY(nn_device_mark(plan->device, 0));
     nn_status status = s->kernel->run(&s->call);
     if (status != NN_OK)
         return nn_fail_prefix(status, "%s: %s: ", s->node->scope, nn_op_name(s->node->op));
     if (plan->options.profile) {
-        NN_TRY(plan->device->backend->sync(plan->device));
-        s->seconds = nn_clock_seconds() - start;
+        NN_TRY(nn_device_mark(plan->device, 1));
+        NN_TRY(nn_device_elapsed(plan->device, &s->seconds));
     }
     return hostile ? check_guards(plan, s) : NN_OK;
 }
 
-nn_status nn_plan_run(nn_plan *plan, uint64_t seed)
+nn_status nn_plan_enqueue(nn_plan *plan, uint64_t seed, int64_t first, int64_t last)
 {
     for (int64_t i = 0; i < plan->n_stores; i++) NN_TRY(nn_params_refresh(plan->stores[i]));
-    for (int64_t i = 0; i < plan->n_steps; i++) NN_TRY(run_step(plan, &plan->steps[i], seed));
+    for (int64_t i = first; i < last; i++) NN_TRY(run_step(plan, &plan->steps[i], seed));
+    return NN_OK;
+}
+
+nn_status nn_plan_run(nn_plan *plan, uint64_t seed)
+{
+    NN_TRY(nn_plan_enqueue(plan, seed, 0, plan->n_steps));
     return plan->device->backend->sync(plan->device);
 }
 

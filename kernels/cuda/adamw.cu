@@ -142,7 +142,7 @@ static adamw_buffers buffers_of(const nn_call *c)
 static adamw_constants constants_of(const nn_call *c)
 {
     const nn_adamw_params *p = static_cast<const nn_adamw_params *>(c->params);
-    return { (float)p->beta1, (float)(1 - p->beta1),  (float)p->beta2,   (float)(1 - p->beta2),
+    return { (float)p->beta1, (float)(1 - p->beta1),  (float)p->beta2,    (float)(1 - p->beta2),
              (float)p->eps,   (float)p->weight_decay, (float)p->clip_norm };
 }
 

@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(ATTN_THREADS, attention_dkv_plan<D>::BLOCKS)
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const int j = row + r * 8 + nn_lane() / 4;
-        own.first[r] = j < a.n_k && attn_key_on(a, b, j) ? attn_first(a, j) : INT_MAX;
+        own.first[r] = j < a.n_k && attn_key_on(a, b, j) ? attn_first(a, j) : INT32_MAX;
     }
     typename attn_left<plan::HOLD, D, 1>::type k, v;
     bf16 *mine = shared + nn_warp() * 16 * D;

@@ -146,9 +146,11 @@ template <int M, int N> __device__ __forceinline__ void attn_zero(float (&x)[M][
 template <int D, int M, int N, class A>
 __device__ __forceinline__ void attn_dot(float (&s)[M][N][4], const A &a, const bf16 *tile)
 {
+    [[maybe_unused]] constexpr int steps =
+        D < 128 ? D / 16 : 2; /* at once: deep heads leave no registers */
     const int lane = nn_lane();
     attn_zero(s);
-#pragma unroll
+#pragma unroll(steps)
     for (int c = 0; c + 1 < D / 8; c += 2) {
         uint32_t x[M][4];
 #pragma unroll
@@ -246,7 +248,8 @@ __device__ __forceinline__ void attn_put(bf16 *tile, const float (&acc)[M][D / 8
     for (int i = lane; i < M * 16 * (D / 8); i += NN_WARP) {
         const int row = i / (D / 8), chunk = i % (D / 8);
         if (row < n)
-            nn_store(rows + row * step + chunk * 8, nn_load<8>(attn_at<D>(tile, row, chunk)));
+            *reinterpret_cast<uint4 *>(rows + row * step + chunk * 8) =
+                *reinterpret_cast<const uint4 *>(attn_at<D>(tile, row, chunk));
     }
 }
 

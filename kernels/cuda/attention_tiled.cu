@@ -44,7 +44,7 @@ template <int COLUMNS, int STEP, class T>
 __device__ __forceinline__ void tiled_copy(float *to, const attn_rows<T> &x, T *rows, int n,
                                            int from, int depth)
 {
-#pragma unroll 4
+#pragma unroll 2
     for (int i = (int)threadIdx.x; i < TILED_ROWS * COLUMNS; i += TILED_THREADS) {
         const int row = i / COLUMNS, d = from + i % COLUMNS;
         to[row * STEP + i % COLUMNS] =
@@ -244,7 +244,7 @@ __global__ void __launch_bounds__(TILED_THREADS, G == 1 ? 2 : 1)
 }
 
 template <class T, int G>
-__global__ void __launch_bounds__(TILED_THREADS, G == 1 ? 2 : 1)
+__global__ void __launch_bounds__(TILED_THREADS, 1)
     attention_tiled_dkv(const attn_shape a, const attn_bwd<T> o)
 {
     NN_SHARED(tiled_shared, sh, 1);
@@ -261,7 +261,7 @@ __global__ void __launch_bounds__(TILED_THREADS, G == 1 ? 2 : 1)
 #pragma unroll
         for (int r = 0; r < 4; r++) {
             const int j = first + tiled_ty() * 4 + r;
-            const int from = j < a.n_k && attn_key_on(a, b, j) ? attn_first(a, j) : INT_MAX;
+            const int from = j < a.n_k && attn_key_on(a, b, j) ? attn_first(a, j) : INT32_MAX;
 #pragma unroll
             for (int c = 0; c < 4; c++) {
                 const int i = query + tiled_tx() + 16 * c;

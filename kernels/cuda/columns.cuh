@@ -84,8 +84,8 @@ static inline nn_status nn_columns_run_join(const nn_call *c, const float *part,
                                             int64_t split)
 {
     const dim3 grid((unsigned)nn_ceil_div(width, NN_WARP), (unsigned)outer);
-    return NN_LAUNCH(nn_columns_join<U>, grid, NN_JOIN_THREADS, 0, c, part, chunks, width,
-                     y, second, split);
+    return NN_LAUNCH(nn_columns_join<U>, grid, NN_JOIN_THREADS, 0, c, part, chunks, width, y,
+                     second, split);
 }
 
 #endif

@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(CONV2D_ANY_THREADS)
     conv2d_locate(dx, conv2d_any_index(), at);
     for (int64_t kh = 0; kh < w.dim[2]; kh++)
         for (int64_t kw = 0; kw < w.dim[3]; kw++) {
-            const int64_t row = at[1] + p.top - kh, col = at[2] + p.left - kw;
+            const int row = (int)(at[1] + p.top - kh), col = (int)(at[2] + p.left - kw);
             if (row % p.stride || col % p.stride) continue;
             if (!conv2d_inside(dy, row / p.stride, col / p.stride)) continue;
             for (int64_t o = 0; o < w.dim[0]; o++)

@@ -82,6 +82,8 @@ static void close(nn_device *d)
     nn_cuda *g = gpu(d);
     if (!g) return;
     if (g->blas) cublasLtDestroy(g->blas);
+    for (int i = 0; i < 2; i++)
+        if (g->marks[i]) cudaEventDestroy(g->marks[i]);
     if (g->fault) cudaFree(g->fault);
     if (g->stream) cudaStreamDestroy(g->stream);
     nn_free(g);
@@ -157,6 +159,22 @@ static nn_status sync(nn_device *d)
     return report(&f);
 }
 
+static nn_status mark(nn_device *d, int which)
+{
+    nn_cuda *g = gpu(d);
+    if (!g->marks[which]) CUDA_TRY(cudaEventCreate(&g->marks[which]));
+    return nn_cuda_status(cudaEventRecord(g->marks[which], g->stream), "cudaEventRecord");
+}
+
+static nn_status elapsed(nn_device *d, double *seconds)
+{
+    float ms = 0;
+    NN_TRY(sync(d));
+    CUDA_TRY(cudaEventElapsedTime(&ms, gpu(d)->marks[0], gpu(d)->marks[1]));
+    *seconds = 1e-3 * (double)ms;
+    return NN_OK;
+}
+
 extern "C" const nn_backend nn_cuda_backend = { .name = "cuda",
                                                 .kernels = nn_cuda_table,
                                                 .host_memory = false,
@@ -169,4 +187,6 @@ extern "C" const nn_backend nn_cuda_backend = { .name = "cuda",
                                                 .write = write,
                                                 .read = read,
                                                 .zero = zero,
-                                                .sync = sync };
+                                                .sync = sync,
+                                                .mark = mark,
+                                                .elapsed = elapsed };

@@ -62,12 +62,11 @@ static nn_status run_packed(const nn_call *c)
 {
     const int64_t n = nn_view_elems(&c->out[0]);
     if (!n) return NN_OK;
-    NN_DISPATCH(c->in[0].dtype, T,
-                return NN_LAUNCH(dropout_packed<T>,
-                                 (unsigned)nn_ceil_div(n, NN_MAP_THREADS * nn_wide<T>),
-                                 NN_MAP_THREADS, 0, c, draw_of(c),
-                                 static_cast<const T *>(c->in[0].data),
-                                 static_cast<T *>(c->out[0].data), n));
+    NN_DISPATCH(
+        c->in[0].dtype, T,
+        return NN_LAUNCH(dropout_packed<T>, (unsigned)nn_ceil_div(n, NN_MAP_THREADS * nn_wide<T>),
+                         NN_MAP_THREADS, 0, c, draw_of(c), static_cast<const T *>(c->in[0].data),
+                         static_cast<T *>(c->out[0].data), n));
 }
 
 static nn_status run_steps(const nn_call *c)

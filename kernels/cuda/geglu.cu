@@ -5,15 +5,14 @@
 
 /* How many pieces make a row of the half, and how far apart rows are. */
 struct geglu_layout {
-    uint32_t pieces, n;         /* of a row, of all rows */
-    int64_t x_pitch, dy_pitch;  /* elements */
-    int64_t half;               /* elements of a half */
+    uint32_t pieces, n;        /* of a row, of all rows */
+    int64_t x_pitch, dy_pitch; /* elements */
+    int64_t half;              /* elements of a half */
 };
 
 /* A thread owns 16 bytes of y. */
 template <class T>
-__global__ void __launch_bounds__(NN_MAP_THREADS)
-    geglu_rows(const geglu_layout l, const T *x, T *y)
+__global__ void __launch_bounds__(NN_MAP_THREADS) geglu_rows(const geglu_layout l, const T *x, T *y)
 {
     constexpr int W = nn_wide<T>;
     const uint32_t i = blockIdx.x * NN_MAP_THREADS + threadIdx.x;
@@ -24,8 +23,8 @@ __global__ void __launch_bounds__(NN_MAP_THREADS)
     nn_vec<T, W> out;
 #pragma unroll
     for (int k = 0; k < W; k++)
-        out.at[k] = nn_from<T>(nn_float(value.at[k]) *
-                               nn_act_value<NN_ACT_GELU>(nn_float(gate.at[k])));
+        out.at[k] =
+            nn_from<T>(nn_float(value.at[k]) * nn_act_value<NN_ACT_GELU>(nn_float(gate.at[k])));
     nn_store(y + (int64_t)i * W, out);
 }
 
@@ -45,9 +44,8 @@ __global__ void __launch_bounds__(NN_MAP_THREADS)
 #pragma unroll
     for (int k = 0; k < W; k++) {
         const float g = nn_float(gate.at[k]), slope = nn_float(d.at[k]), cdf = nn_normal_cdf(g);
-        const float density = 0.398942280f * __expf(-0.5f * g * g);
         dvalue.at[k] = nn_from<T>(slope * g * cdf);
-        dgate.at[k] = nn_from<T>(slope * nn_float(value.at[k]) * (cdf + g * density));
+        dgate.at[k] = nn_from<T>(slope * nn_float(value.at[k]) * nn_gelu_slope(g));
     }
     T *to = dx + row * 2 * l.half + piece * W;
     nn_store(to, dvalue);
@@ -63,8 +61,8 @@ __global__ void __launch_bounds__(NN_MAP_THREADS)
     if (i >= steps.n) return;
     int64_t at[3];
     nn_offsets(steps, i, at);
-    y[at[0]] = nn_from<T>(nn_float(value[at[1]]) *
-                          nn_act_value<NN_ACT_GELU>(nn_float(gate[at[2]])));
+    y[at[0]] =
+        nn_from<T>(nn_float(value[at[1]]) * nn_act_value<NN_ACT_GELU>(nn_float(gate[at[2]])));
 }
 
 /* The same for dx; views: a half of dx, dy, a half of x. */
@@ -122,8 +120,8 @@ static bool accepts_rows(const nn_call *c)
 static bool accepts_bwd_rows(const nn_call *c)
 {
     geglu_layout l;
-    return same_types(c) && layout_of(&c->in[1], &c->in[0], &l) &&
-           nn_view_contiguous(&c->out[0]) && nn_aligned16(&c->out[0]);
+    return same_types(c) && layout_of(&c->in[1], &c->in[0], &l) && nn_view_contiguous(&c->out[0]) &&
+           nn_aligned16(&c->out[0]);
 }
 
 static nn_status run_rows(const nn_call *c)
@@ -153,9 +151,8 @@ template <class T> static nn_status run_steps_as(const nn_call *c)
     const nn_steps<3> steps = nn_steps_of(&half, views);
     const T *x = static_cast<const T *>(c->in[0].data);
     if (!steps.n) return NN_OK;
-    return NN_LAUNCH(geglu_steps<T>, (unsigned)nn_ceil_div(steps.n, NN_MAP_THREADS),
-                     NN_MAP_THREADS, 0, c, x, x + step_to_gate(&c->in[0]),
-                     static_cast<T *>(c->out[0].data), steps);
+    return NN_LAUNCH(geglu_steps<T>, (unsigned)nn_ceil_div(steps.n, NN_MAP_THREADS), NN_MAP_THREADS,
+                     0, c, x, x + step_to_gate(&c->in[0]), static_cast<T *>(c->out[0].data), steps);
 }
 
 template <class T> static nn_status run_bwd_steps_as(const nn_call *c)

@@ -17,7 +17,7 @@ __device__ __forceinline__ void groupnorm_write(const T *from, int64_t from_pitc
 #pragma unroll
         for (int k = 0; k < W; k++) {
             const float z = (nn_float(v.at[k]) - shift[k]) * factor[k] + term[k];
-            v.at[k] = nn_from<T>(SILU ? z * groupnorm_sigmoid(z) : z);
+            v.at[k] = nn_from<T>(SILU ? z * nn_sigmoid(z) : z);
         }
         nn_store(to + p * to_pitch, v);
     }
@@ -41,11 +41,28 @@ __device__ __forceinline__ void groupnorm_affine(const float *gamma, const float
     for (int k = 0; k < W; k++) term[k] -= o[k] * factor[k];
 }
 
+/* Sums of (x - shift - offset) to a power, of what a thread holds of a slab. */
+template <class T, int POWER, int W>
+__device__ __forceinline__ void groupnorm_deviations(const T *held, int64_t begin,
+                                                     const groupnorm_layout &l,
+                                                     const float (&shift)[W],
+                                                     const float (&offset)[W], float (&sum)[W])
+{
+    for (int64_t p = begin; p < l.places; p += l.lanes) {
+        const nn_vec<T, W> v = nn_load<W>(held + p * l.slab);
+#pragma unroll
+        for (int k = 0; k < W; k++) {
+            const float d = nn_float(v.at[k]) - shift[k] - offset[k];
+            sum[k] += POWER == 2 ? d * d : d;
+        }
+    }
+}
+
 /* groupnorm_onepass: a block owns a slab of one sample and holds it in shared memory, where every
  * thread reads back what it copied itself. Mean, then squares of the deviations. Traffic: x and y
  * once; slabs of 80 bytes end within a sector that two blocks then read. */
 template <class T, bool SILU>
-__global__ void __launch_bounds__(GROUPNORM_THREADS)
+__global__ void __launch_bounds__(GROUPNORM_SLAB_THREADS)
     groupnorm_onepass(const T *x, const float *gamma, const float *beta, T *y, float *mean,
                       float *rstd, const groupnorm_layout l)
 {
@@ -64,41 +81,29 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
         for (int64_t p = seat.lane; p < l.places; p += l.lanes)
             cp_async16(held + p * l.slab + seat.column, x + p * l.x_pitch + seat.column, true);
     cp_async_commit();
-    for (int g = (int)threadIdx.x; g < own; g += GROUPNORM_THREADS)
+    for (int g = (int)threadIdx.x; g < own; g += (int)blockDim.x)
         shift[g] = nn_float(x[g * l.wide]);
     cp_async_wait<0>();
     __syncthreads();
 
-    float s[W] = {}, sum[W] = {};
+    float s[W] = {}, o[W] = {}, sum[W] = {}, squares[W] = {};
     if (seat.taken) {
         groupnorm_spread(shift, seat.column, l.wide, s);
-        for (int64_t p = seat.lane; p < l.places; p += l.lanes) {
-            const nn_vec<T, W> v = nn_load<W>(held + p * l.slab + seat.column);
-#pragma unroll
-            for (int k = 0; k < W; k++) sum[k] += nn_float(v.at[k]) - s[k];
-        }
+        groupnorm_deviations<T, 1>(held + seat.column, seat.lane, l, s, o, sum);
     }
     groupnorm_join(sum, seat, l, scratch, total);
-    for (int g = nn_warp(); g < own; g += GROUPNORM_WARPS) {
+    for (int g = nn_warp(); g < own; g += (int)blockDim.x / NN_WARP) {
         const float all = groupnorm_group(total, nullptr, l, g);
         if (nn_lane() == 0) offset[g] = all / n;
     }
     __syncthreads();
 
-    float o[W] = {}, squares[W] = {};
     if (seat.taken) {
         groupnorm_spread(offset, seat.column, l.wide, o);
-        for (int64_t p = seat.lane; p < l.places; p += l.lanes) {
-            const nn_vec<T, W> v = nn_load<W>(held + p * l.slab + seat.column);
-#pragma unroll
-            for (int k = 0; k < W; k++) {
-                const float d = nn_float(v.at[k]) - s[k] - o[k];
-                squares[k] += d * d;
-            }
-        }
+        groupnorm_deviations<T, 2>(held + seat.column, seat.lane, l, s, o, squares);
     }
     groupnorm_join(squares, seat, l, scratch, total);
-    for (int g = nn_warp(); g < own; g += GROUPNORM_WARPS) {
+    for (int g = nn_warp(); g < own; g += (int)blockDim.x / NN_WARP) {
         const float all = groupnorm_group(total, nullptr, l, g);
         const int64_t at = (int64_t)blockIdx.y * l.groups + first / l.wide + g;
         if (nn_lane() > 0) continue;
@@ -121,7 +126,7 @@ enum { SHIFT, SUM, SQUARES };
 /* groupnorm_statistics: first of two passes; a block owns a chunk of places of a slab and leaves
  * the sums of its groups in part [N, groups, chunks]. Traffic: x once. */
 template <class T>
-__global__ void __launch_bounds__(GROUPNORM_THREADS)
+__global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS)
     groupnorm_statistics(const T *x, float *part, const groupnorm_layout l)
 {
     constexpr int W = nn_wide<T>;
@@ -132,7 +137,7 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
     const int64_t begin = blockIdx.x * l.chunk;
     const int64_t end = begin + l.chunk < l.places ? begin + l.chunk : l.places;
     x += blockIdx.z * l.x_sample + first;
-    for (int g = (int)threadIdx.x; g < own; g += GROUPNORM_THREADS)
+    for (int g = (int)threadIdx.x; g < own; g += (int)blockDim.x)
         shift[g] = nn_float(x[begin * l.x_pitch + g * l.wide]);
     __syncthreads();
 
@@ -153,7 +158,7 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
     float *total_squares = total + l.segments * l.slab;
     groupnorm_join(sum, seat, l, scratch, total);
     groupnorm_join(squares, seat, l, scratch, total_squares);
-    for (int g = nn_warp(); g < own; g += GROUPNORM_WARPS) {
+    for (int g = nn_warp(); g < own; g += (int)blockDim.x / NN_WARP) {
         groupnorm_part out = {};
         out.at[SHIFT] = shift[g];
         out.at[SUM] = groupnorm_group(total, nullptr, l, g);
@@ -195,7 +200,7 @@ __device__ __forceinline__ groupnorm_moments groupnorm_merge(const float *part,
  * last chunks come first: they are what the cache still holds. Traffic: x (in part from the cache)
  * and y once. */
 template <class T, bool SILU>
-__global__ void __launch_bounds__(GROUPNORM_THREADS)
+__global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS)
     groupnorm_apply(const T *x, const float *gamma, const float *beta, const float *part, T *y,
                     float *mean, float *rstd, const groupnorm_layout l)
 {
@@ -204,7 +209,7 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
     const int own = l.slab / l.wide, first = (int)blockIdx.y * l.slab;
     float *offset = shift + own, *scale = offset + own;
     const int64_t sample = gridDim.z - 1 - blockIdx.z, chunk = gridDim.x - 1 - blockIdx.x;
-    for (int g = nn_warp(); g < own; g += GROUPNORM_WARPS) {
+    for (int g = nn_warp(); g < own; g += (int)blockDim.x / NN_WARP) {
         const int64_t group = sample * l.groups + first / l.wide + g;
         const groupnorm_moments m = groupnorm_merge(part + group * l.chunks * 4, l);
         if (nn_lane() > 0) continue;
@@ -226,57 +231,6 @@ __global__ void __launch_bounds__(GROUPNORM_THREADS)
     groupnorm_write<T, SILU>(x + sample * l.x_sample + first + seat.column, l.x_pitch,
                              y + sample * l.places * l.channels + first + seat.column, l.channels,
                              begin + seat.lane, end, l.lanes, s, factor, term);
-}
-
-/* -- any stride -------------------------------------------------------------------------------- */
-
-constexpr int GROUPNORM_ANY_THREADS = 256;
-
-struct groupnorm_any_layout {
-    int64_t x_sample, x_group, y_sample, y_group; /* elements */
-    int64_t gamma, beta;                          /* steps */
-    int groups, wide;
-    float eps;
-    bool silu;
-};
-
-/* groupnorm_any: a block owns a group of one sample and reads it three times. Views of steps: x, y,
- * over one group. */
-template <class T>
-__global__ void __launch_bounds__(GROUPNORM_ANY_THREADS)
-    groupnorm_any(const T *x, const float *gamma, const float *beta, T *y, float *mean, float *rstd,
-                  const nn_steps<2> steps, const groupnorm_any_layout l)
-{
-    NN_SHARED(float, scratch, GROUPNORM_ANY_THREADS / NN_WARP);
-    const int group = (int)blockIdx.x;
-    x += blockIdx.y * l.x_sample + group * l.x_group;
-    y += blockIdx.y * l.y_sample + group * l.y_group;
-    const float shift = nn_float(x[0]), n = (float)steps.n;
-    int64_t at[2];
-    float sum = 0, squares = 0;
-    for (int64_t i = threadIdx.x; i < steps.n; i += GROUPNORM_ANY_THREADS) {
-        nn_offsets(steps, i, at);
-        sum += nn_float(x[at[0]]) - shift;
-    }
-    const float offset = nn_block_sum<GROUPNORM_ANY_THREADS>(sum, scratch) / n;
-    for (int64_t i = threadIdx.x; i < steps.n; i += GROUPNORM_ANY_THREADS) {
-        nn_offsets(steps, i, at);
-        const float d = nn_float(x[at[0]]) - shift - offset;
-        squares += d * d;
-    }
-    squares = nn_block_sum<GROUPNORM_ANY_THREADS>(squares, scratch);
-    const float scale = rsqrtf(squares / n + l.eps);
-    if (threadIdx.x == 0) {
-        mean[blockIdx.y * l.groups + group] = shift + offset;
-        rstd[blockIdx.y * l.groups + group] = scale;
-    }
-    for (int64_t i = threadIdx.x; i < steps.n; i += GROUPNORM_ANY_THREADS) {
-        const int64_t channel = group * l.wide + i % l.wide;
-        nn_offsets(steps, i, at);
-        const float h = (nn_float(x[at[0]]) - shift - offset) * scale;
-        const float z = h * gamma[channel * l.gamma] + beta[channel * l.beta];
-        y[at[1]] = nn_from<T>(l.silu ? z * groupnorm_sigmoid(z) : z);
-    }
 }
 
 /* -- host -------------------------------------------------------------------------------------- */
@@ -343,9 +297,10 @@ template <class T, bool SILU>
 static nn_status onepass_as(const nn_call *c, const groupnorm_layout &l)
 {
     const dim3 grid((unsigned)l.slabs, (unsigned)l.samples);
-    return NN_LAUNCH((groupnorm_onepass<T, SILU>), grid, GROUPNORM_THREADS, onepass_shared(c, &l),
-                     c, static_cast<const T *>(c->in[0].data), f32_in(c, 1), f32_in(c, 2),
-                     static_cast<T *>(c->out[0].data), f32_out(c, 1), f32_out(c, 2), l);
+    return NN_LAUNCH((groupnorm_onepass<T, SILU>), grid, GROUPNORM_SLAB_THREADS,
+                     onepass_shared(c, &l), c, static_cast<const T *>(c->in[0].data), f32_in(c, 1),
+                     f32_in(c, 2), static_cast<T *>(c->out[0].data), f32_out(c, 1), f32_out(c, 2),
+                     l);
 }
 
 static nn_status run_onepass(const nn_call *c)
@@ -363,9 +318,9 @@ static nn_status twopass_as(const nn_call *c, const groupnorm_layout &l)
     const dim3 grid((unsigned)l.chunks, (unsigned)l.slabs, (unsigned)l.samples);
     const T *x = static_cast<const T *>(c->in[0].data);
     float *part = static_cast<float *>(c->workspace);
-    NN_TRY(NN_LAUNCH(groupnorm_statistics<T>, grid, GROUPNORM_THREADS, groupnorm_shared(&l, 2, 1),
-                     c, x, part, l));
-    return NN_LAUNCH((groupnorm_apply<T, SILU>), grid, GROUPNORM_THREADS,
+    NN_TRY(NN_LAUNCH(groupnorm_statistics<T>, grid, GROUPNORM_CHUNK_THREADS,
+                     groupnorm_shared(&l, 2, 1), c, x, part, l));
+    return NN_LAUNCH((groupnorm_apply<T, SILU>), grid, GROUPNORM_CHUNK_THREADS,
                      3 * (l.slab / l.wide) * sizeof(float), c, x, f32_in(c, 1), f32_in(c, 2), part,
                      static_cast<T *>(c->out[0].data), f32_out(c, 1), f32_out(c, 2), l);
 }
@@ -379,50 +334,12 @@ static nn_status run_twopass(const nn_call *c)
     NN_DISPATCH(c->in[0].dtype, T, return (twopass_as<T, false>(c, l)));
 }
 
-/* A group of the first sample. */
-static nn_view group_of(const nn_view *v, int wide)
-{
-    nn_view group = *v;
-    group.dim[0] = 1;
-    group.dim[v->rank - 1] = wide;
-    return group;
-}
-
-template <class T> static nn_status any_as(const nn_call *c)
-{
-    const nn_view *x = &c->in[0], *y = &c->out[0];
-    const int last = x->rank - 1, groups = params_of(c)->groups;
-    const int wide = (int)(x->dim[last] / groups);
-    const nn_view x_group = group_of(x, wide), y_group = group_of(y, wide);
-    const nn_view *const views[2] = { &x_group, &y_group };
-    const groupnorm_any_layout l = { .x_sample = x->stride[0],
-                                     .x_group = wide * x->stride[last],
-                                     .y_sample = y->stride[0],
-                                     .y_group = wide * y->stride[last],
-                                     .gamma = c->in[1].stride[0],
-                                     .beta = c->in[2].stride[0],
-                                     .groups = groups,
-                                     .wide = wide,
-                                     .eps = (float)params_of(c)->eps,
-                                     .silu = params_of(c)->silu };
-    const dim3 grid((unsigned)groups, (unsigned)x->dim[0]);
-    return NN_LAUNCH(groupnorm_any<T>, grid, GROUPNORM_ANY_THREADS, 0, c,
-                     static_cast<const T *>(x->data), f32_in(c, 1), f32_in(c, 2),
-                     static_cast<T *>(y->data), f32_out(c, 1), f32_out(c, 2),
-                     nn_steps_of(&x_group, views), l);
-}
-
-static nn_status run_any(const nn_call *c)
-{
-    NN_DISPATCH(c->in[0].dtype, T, return any_as<T>(c));
-}
-
 extern "C" const nn_kernel nn_cuda_groupnorm[] = {
     { .name = "groupnorm_onepass", .accepts = accepts_onepass, .run = run_onepass },
     { .name = "groupnorm_twopass",
       .accepts = accepts_twopass,
       .run = run_twopass,
       .workspace = workspace_twopass },
-    { .name = "groupnorm_any", .accepts = accepts_any, .run = run_any },
+    { .name = "groupnorm_any", .accepts = accepts_any, .run = groupnorm_run_any },
     {}
 };

@@ -6,10 +6,12 @@
 #ifndef KERNELS_CUDA_GROUPNORM_CUH
 #define KERNELS_CUDA_GROUPNORM_CUH
 
+#include "kernels/cuda/act.cuh"
 #include "kernels/cuda/rows.cuh"
 
-constexpr int GROUPNORM_THREADS = 512, GROUPNORM_WARPS = GROUPNORM_THREADS / NN_WARP;
-constexpr int64_t GROUPNORM_BLOCKS = 512; /* that two passes are cut into */
+constexpr int GROUPNORM_SLAB_THREADS = 512;   /* one pass: shared memory has room for one block */
+constexpr int GROUPNORM_CHUNK_THREADS = 256;  /* two passes: several blocks side by side */
+constexpr int64_t GROUPNORM_BLOCKS = 512;     /* that two passes are cut into */
 constexpr int64_t GROUPNORM_LEAST_BYTES = 64; /* of a slab at one place, where C allows */
 
 struct groupnorm_layout {
@@ -43,14 +45,21 @@ __device__ __forceinline__ void groupnorm_join(const float (&sum)[W], const grou
                                                float *total)
 {
     if (seat.taken) {
+        /* Of eight floats the upper half goes first in every second four lanes: no two share a
+         * bank. */
+        const bool swap = W == 8 && threadIdx.x / 4 % 2;
+        float *to = scratch + seat.lane * l.slab + seat.column;
 #pragma unroll
         for (int k = 0; k < W; k += 4) {
-            const nn_vec<float, 4> v = { { sum[k], sum[k + 1], sum[k + 2], sum[k + 3] } };
-            nn_store(scratch + seat.lane * l.slab + seat.column + k, v);
+            nn_vec<float, 4> v;
+#pragma unroll
+            for (int j = 0; j < 4; j++) v.at[j] = swap ? sum[(k ^ 4) % W + j] : sum[k + j];
+            nn_store(static_cast<float *>(__builtin_assume_aligned(to + (swap ? k ^ 4 : k), 16)),
+                     v);
         }
     }
     __syncthreads();
-    for (int i = (int)threadIdx.x; i < l.segments * l.slab; i += GROUPNORM_THREADS) {
+    for (int i = (int)threadIdx.x; i < l.segments * l.slab; i += (int)blockDim.x) {
         const int segment = i / l.slab, k = i - segment * l.slab;
         float all = 0;
 #pragma unroll 4
@@ -91,8 +100,7 @@ __device__ __forceinline__ void groupnorm_spread(const float *of_group, int colu
     for (int k = 0; k < W; k++) to[k] = of_group[(column + k) / wide];
 }
 
-template <int W>
-__device__ __forceinline__ void groupnorm_vector(const float *from, float (&to)[W])
+template <int W> __device__ __forceinline__ void groupnorm_vector(const float *from, float (&to)[W])
 {
 #pragma unroll
     for (int k = 0; k < W; k += 4) {
@@ -102,12 +110,11 @@ __device__ __forceinline__ void groupnorm_vector(const float *from, float (&to)[
     }
 }
 
-__device__ __forceinline__ float groupnorm_sigmoid(float z)
-{
-    return __fdividef(1.0f, 1.0f + __expf(-z));
-}
-
 /* -- host -------------------------------------------------------------------------------------- */
+
+/* Run the kernels of groupnorm_any.cu, which take any stride. */
+nn_status groupnorm_run_any(const nn_call *c) NN_CHECKED;
+nn_status groupnorm_bwd_run_any(const nn_call *c) NN_CHECKED;
 
 static inline bool groupnorm_packed16(const nn_view *v)
 {
@@ -122,14 +129,15 @@ static inline bool groupnorm_places(const nn_view *x, nn_rows *rows)
     return nn_rows_wide(&sample, rows) && x->stride[0] * nn_dtype_bytes(x->dtype) % 16 == 0;
 }
 
-static inline void groupnorm_cut(groupnorm_layout *l, int slab, int64_t wide16, int64_t chunk)
+static inline void groupnorm_cut(groupnorm_layout *l, int threads, int slab, int64_t wide16,
+                                 int64_t chunk)
 {
     l->slab = slab;
     l->slabs = l->channels / slab;
     l->pieces = (int)(slab / wide16);
-    l->lanes = GROUPNORM_THREADS / l->pieces;
+    l->lanes = threads / l->pieces;
     if (l->lanes > l->places) l->lanes = (int)l->places;
-    l->segments = GROUPNORM_THREADS / slab;
+    l->segments = threads / slab;
     if (l->segments > l->lanes) l->segments = l->lanes;
     if (l->segments < 1) l->segments = 1;
     l->chunk = nn_ceil_div(chunk, l->lanes) * l->lanes;
@@ -169,25 +177,26 @@ static inline bool groupnorm_cut_slabs(groupnorm_layout *l, nn_dtype dtype)
     const int64_t size = nn_dtype_bytes(dtype), wide16 = 16 / size;
     const int unit = groupnorm_unit(l, wide16);
     int slab = unit;
-    while (slab < l->channels &&
-           (slab * size < GROUPNORM_LEAST_BYTES || l->channels % slab != 0))
+    while (slab < l->channels && (slab * size < GROUPNORM_LEAST_BYTES || l->channels % slab != 0))
         slab += unit;
-    if (slab / wide16 > GROUPNORM_THREADS) return false;
-    groupnorm_cut(l, slab, wide16, l->places);
+    if (slab / wide16 > GROUPNORM_SLAB_THREADS) return false;
+    groupnorm_cut(l, GROUPNORM_SLAB_THREADS, slab, wide16, l->places);
     return true;
 }
 
-/* Two passes: a block has a chunk of places of the widest slab that its threads can own. */
+/* Two passes: a block has a chunk of places of the widest slab of which its threads own at least
+ * two places at once. */
 static inline bool groupnorm_cut_chunks(groupnorm_layout *l, nn_dtype dtype)
 {
     const int64_t wide16 = 16 / nn_dtype_bytes(dtype);
     const int unit = groupnorm_unit(l, wide16);
     int slab = l->channels;
-    while (slab > unit && (slab / wide16 > GROUPNORM_THREADS || l->channels % slab != 0))
+    while (slab > unit && (2 * slab / wide16 > GROUPNORM_CHUNK_THREADS || l->channels % slab != 0))
         slab -= unit;
-    if (slab / wide16 > GROUPNORM_THREADS) return false;
+    if (slab / wide16 > GROUPNORM_CHUNK_THREADS) return false;
     const int64_t slabs = l->channels / slab;
-    groupnorm_cut(l, slab, wide16, nn_ceil_div(l->samples * slabs * l->places, GROUPNORM_BLOCKS));
+    groupnorm_cut(l, GROUPNORM_CHUNK_THREADS, slab, wide16,
+                  nn_ceil_div(l->samples * slabs * l->places, GROUPNORM_BLOCKS));
     return l->chunks <= INT32_MAX;
 }
 

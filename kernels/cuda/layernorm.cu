@@ -76,6 +76,42 @@ __global__ void __launch_bounds__(LAYERNORM_THREADS)
     }
 }
 
+/* Where element k of a lane's piece s lies in shared memory: lanes side by side, and padded so that
+ * neighbouring columns are in different banks too. */
+template <int W> __device__ __forceinline__ int layernorm_bwd_place(int s, int k, int lane)
+{
+    return (s * W + k) * (NN_WARP + NN_WARP / W) + lane;
+}
+
+template <int STEPS, int W> constexpr int layernorm_bwd_floats = STEPS *W *(NN_WARP + NN_WARP / W);
+
+/* Adds up the warps' sums, one warp after the other, and leaves them in `row` [2, width]. */
+template <int STEPS, int W>
+__device__ __forceinline__ void layernorm_bwd_join(const float (&dgamma)[STEPS][W],
+                                                   const float (&dbeta)[STEPS][W], float *joined,
+                                                   int width, float *row)
+{
+    constexpr int HALF = layernorm_bwd_floats<STEPS, W>;
+    for (int turn = 0; turn < LAYERNORM_WARPS; turn++) {
+#pragma unroll
+        for (int s = 0; s < STEPS; s++)
+#pragma unroll
+            for (int k = 0; k < W; k++) {
+                float *to = joined + layernorm_bwd_place<W>(s, k, nn_lane());
+                if (turn != nn_warp()) continue;
+                to[0] = (turn ? to[0] : 0.0f) + dgamma[s][k];
+                to[HALF] = (turn ? to[HALF] : 0.0f) + dbeta[s][k];
+            }
+        __syncthreads();
+    }
+    for (int i = (int)threadIdx.x; i < width; i += LAYERNORM_THREADS) {
+        const int piece = i / W;
+        const int from = layernorm_bwd_place<W>(piece / NN_WARP, i % W, piece % NN_WARP);
+        row[i] = joined[from];
+        row[width + i] = joined[HALF + from];
+    }
+}
+
 /* layernorm_bwd_warp: a warp owns every so-many-th row; it holds a row of x and dy, and for its
  * columns the sums for dgamma and dbeta of all its rows. The block joins its warps one after the
  * other and leaves [2, width] in `part`, which nn_columns_join adds up. Traffic: dy, x and dx once;
@@ -86,7 +122,7 @@ __global__ void __launch_bounds__(LAYERNORM_THREADS)
                        const float *rstd, T *dx, float *part, const layernorm_rows r)
 {
     constexpr int W = nn_wide<T>;
-    NN_SHARED(float, joined, 2 * LAYERNORM_WIDEST);
+    NN_SHARED(float, joined, (2 * layernorm_bwd_floats<STEPS, W>));
     float dgamma[STEPS][W] = {}, dbeta[STEPS][W] = {};
     for (int64_t row = (int64_t)blockIdx.x * LAYERNORM_WARPS + nn_warp(); row < r.rows;
          row += (int64_t)gridDim.x * LAYERNORM_WARPS) {
@@ -130,22 +166,7 @@ __global__ void __launch_bounds__(LAYERNORM_THREADS)
             nn_store(dx + row * r.width + column, d[s]);
         }
     }
-    for (int turn = 0; turn < LAYERNORM_WARPS; turn++) {
-#pragma unroll
-        for (int s = 0; s < STEPS; s++) {
-            const int column = (s * NN_WARP + nn_lane()) * W;
-            if (turn != nn_warp() || column >= r.width) continue;
-#pragma unroll
-            for (int k = 0; k < W; k++) {
-                float *to = joined + column + k;
-                to[0] = (turn ? to[0] : 0.0f) + dgamma[s][k];
-                to[r.width] = (turn ? to[r.width] : 0.0f) + dbeta[s][k];
-            }
-        }
-        __syncthreads();
-    }
-    for (int k = (int)threadIdx.x; k < 2 * r.width; k += LAYERNORM_THREADS)
-        part[(int64_t)blockIdx.x * 2 * r.width + k] = joined[k];
+    layernorm_bwd_join(dgamma, dbeta, joined, r.width, part + (int64_t)blockIdx.x * 2 * r.width);
 }
 
 /* -- a block owns a row of any stride ---------------------------------------------------------- */
@@ -183,9 +204,9 @@ __global__ void __launch_bounds__(LAYERNORM_THREADS)
         rstd[at[3]] = scale;
     }
     for (int64_t k = threadIdx.x; k < s.width; k += LAYERNORM_THREADS)
-        y[k * s.y] = nn_from<T>((nn_float(x[k * s.x]) - shift - offset) * scale *
-                                    gamma[k * s.gamma] +
-                                beta[k * s.beta]);
+        y[k * s.y] =
+            nn_from<T>((nn_float(x[k * s.x]) - shift - offset) * scale * gamma[k * s.gamma] +
+                       beta[k * s.beta]);
 }
 
 /* layernorm_bwd_any_dx: two readings of dy and x. s.y steps in dy; dx is packed. Views of rows: dy,
@@ -327,12 +348,11 @@ template <class T> static nn_status run_any_as(const nn_call *c)
     const nn_view x = leading(&c->in[0]), y = leading(&c->out[0]);
     const nn_view *const views[4] = { &x, &y, &c->out[1], &c->out[2] };
     const nn_steps<4> rows = nn_steps_of(&x, views);
-    const layernorm_steps s = { nn_last(&c->in[0], 0),
-                                c->in[0].stride[x.rank],
-                                c->out[0].stride[x.rank],
-                                c->in[1].stride[0],
-                                c->in[2].stride[0],
-                                (float)static_cast<const nn_layernorm_params *>(c->params)->eps };
+    const layernorm_steps s = {
+        nn_last(&c->in[0], 0),    c->in[0].stride[x.rank],
+        c->out[0].stride[x.rank], c->in[1].stride[0],
+        c->in[2].stride[0],       (float)static_cast<const nn_layernorm_params *>(c->params)->eps
+    };
     if (!rows.n) return NN_OK;
     return NN_LAUNCH(layernorm_any<T>, (unsigned)rows.n, LAYERNORM_THREADS, 0, c,
                      static_cast<const T *>(c->in[0].data), f32_in(c, 1), f32_in(c, 2),
@@ -382,9 +402,8 @@ static nn_status run_bwd_rows_as(const nn_call *c, const layernorm_rows &r, unsi
 {
 #define CASE(T, STEPS)                                                                             \
     return NN_LAUNCH((layernorm_bwd_warp<T, STEPS>), blocks, LAYERNORM_THREADS, 0, c,              \
-                     static_cast<const T *>(c->in[0].data),                                        \
-                     static_cast<const T *>(c->in[1].data), f32_in(c, 2), f32_in(c, 3),            \
-                     f32_in(c, 4), static_cast<T *>(c->out[0].data),                               \
+                     static_cast<const T *>(c->in[0].data), static_cast<const T *>(c->in[1].data), \
+                     f32_in(c, 2), f32_in(c, 3), f32_in(c, 4), static_cast<T *>(c->out[0].data),   \
                      static_cast<float *>(c->workspace), r)
     EACH_STEPS(r.pieces, T, CASE);
 #undef CASE

@@ -5,10 +5,7 @@
 
 struct mse_value { /* x, y */
     float scale;
-    __device__ float operator()(const float (&x)[2]) const
-    {
-        return (x[0] - x[1]) * (x[0] - x[1]);
-    }
+    __device__ float operator()(const float (&x)[2]) const { return (x[0] - x[1]) * (x[0] - x[1]); }
     __device__ float total(float sum) const { return sum * scale; }
 };
 
@@ -23,10 +20,7 @@ struct mse_weighted { /* x, y, weight */
 
 struct mse_slope { /* x, y, dy */
     float scale;
-    __device__ float operator()(const float (&x)[3]) const
-    {
-        return scale * x[2] * (x[0] - x[1]);
-    }
+    __device__ float operator()(const float (&x)[3]) const { return scale * x[2] * (x[0] - x[1]); }
 };
 
 struct mse_weighted_slope { /* x, y, dy, weight */
@@ -50,7 +44,8 @@ static nn_view spread(const nn_view *weight, const nn_view *x)
 static bool accepts(const nn_call *c)
 {
     bool fit = true;
-    for (int k = 0; k < c->n_in; k++) fit = fit && (!nn_present(&c->in[k]) || nn_is_float(&c->in[k]));
+    for (int k = 0; k < c->n_in; k++)
+        fit = fit && (!nn_present(&c->in[k]) || nn_is_float(&c->in[k]));
     return fit && nn_is_float(&c->out[0]);
 }
 

@@ -61,12 +61,11 @@ static nn_status run_any(const nn_call *c)
     return nn_any_run_total(c, norm_square{}, &c->out[0], in);
 }
 
-extern "C" const nn_kernel nn_cuda_norm[] = { { .name = "norm_packed",
-                                                .accepts = accepts_packed,
-                                                .run = run_packed,
-                                                .workspace = nn_total_workspace },
-                                              { .name = "norm_any",
-                                                .accepts = accepts_any,
-                                                .run = run_any,
-                                                .workspace = nn_total_workspace },
-                                              {} };
+extern "C" const nn_kernel nn_cuda_norm[] = {
+    { .name = "norm_packed",
+      .accepts = accepts_packed,
+      .run = run_packed,
+      .workspace = nn_total_workspace },
+    { .name = "norm_any", .accepts = accepts_any, .run = run_any, .workspace = nn_total_workspace },
+    {}
+};

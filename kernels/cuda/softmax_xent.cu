@@ -94,8 +94,7 @@ __global__ void __launch_bounds__(SOFTMAX_XENT_THREADS)
     }
     const softmax_xent_sum s = softmax_xent_read<T, PACKED>(row, r.n, r.step);
     const float most = nn_block_max<SOFTMAX_XENT_THREADS>(s.most, scratch);
-    const float sum =
-        nn_block_sum<SOFTMAX_XENT_THREADS>(s.sum * __expf(s.most - most), scratch);
+    const float sum = nn_block_sum<SOFTMAX_XENT_THREADS>(s.sum * __expf(s.most - most), scratch);
     const float total = nn_block_sum<SOFTMAX_XENT_THREADS>(s.total, scratch);
     if (threadIdx.x > 0) return;
     const float log_sum = most + logf(sum), right = nn_float(row[label * r.step]);
@@ -150,7 +149,8 @@ __device__ __forceinline__ int softmax_xent_write(const T *x, T *dx, int n,
         const int first = head + p * W;
         nn_vec<T, W> v = nn_load<W>(x + first);
 #pragma unroll
-        for (int k = 0; k < W; k++) v.at[k] = nn_from<T>(softmax_xent_at(s, nn_float(v.at[k]), first + k));
+        for (int k = 0; k < W; k++)
+            v.at[k] = nn_from<T>(softmax_xent_at(s, nn_float(v.at[k]), first + k));
         nn_store(dx + first, v);
     }
     return head + pieces * W;
@@ -218,10 +218,10 @@ template <class T, bool PACKED> static nn_status run_as(const nn_call *c)
     const int *label = static_cast<const int *>(labels->data);
     float *losses = static_cast<float *>(c->workspace);
     if (steps.n)
-        NN_TRY(NN_LAUNCH((softmax_xent_forward<T, PACKED>), (unsigned)steps.n,
-                         SOFTMAX_XENT_THREADS, 0, c, static_cast<const T *>(c->in[0].data), label,
-                         steps, rows_of(c, &c->in[0]), static_cast<float *>(c->out[1].data),
-                         losses, nn_cuda_of(c)->fault));
+        NN_TRY(NN_LAUNCH((softmax_xent_forward<T, PACKED>), (unsigned)steps.n, SOFTMAX_XENT_THREADS,
+                         0, c, static_cast<const T *>(c->in[0].data), label, steps,
+                         rows_of(c, &c->in[0]), static_cast<float *>(c->out[1].data), losses,
+                         nn_cuda_of(c)->fault));
     return NN_LAUNCH(softmax_xent_join, 1, SOFTMAX_XENT_THREADS, 0, c, losses, label,
                      nn_steps_of(labels, label_view), static_cast<float *>(c->out[0].data),
                      static_cast<float *>(c->out[2].data));
@@ -255,11 +255,10 @@ template <class T, bool PACKED> static nn_status run_bwd_as(const nn_call *c)
     const nn_view *const views[4] = { &x, &c->in[2], &c->in[3], &dx };
     const nn_steps<4> steps = nn_steps_of(&x, views);
     if (!steps.n) return NN_OK;
-    return NN_LAUNCH((softmax_xent_backward<T, PACKED>), (unsigned)steps.n, SOFTMAX_XENT_THREADS,
-                     0, c, static_cast<const float *>(c->in[0].data),
+    return NN_LAUNCH((softmax_xent_backward<T, PACKED>), (unsigned)steps.n, SOFTMAX_XENT_THREADS, 0,
+                     c, static_cast<const float *>(c->in[0].data),
                      static_cast<const float *>(c->in[4].data),
-                     static_cast<const T *>(c->in[1].data),
-                     static_cast<const int *>(c->in[2].data),
+                     static_cast<const T *>(c->in[1].data), static_cast<const int *>(c->in[2].data),
                      static_cast<const float *>(c->in[3].data), static_cast<T *>(c->out[0].data),
                      steps, rows_of(c, &c->in[1]), c->out[0].stride[c->out[0].rank - 1]);
 }
@@ -274,15 +273,14 @@ static nn_status run_bwd_any(const nn_call *c)
     NN_DISPATCH(c->in[1].dtype, T, return (run_bwd_as<T, false>(c)));
 }
 
-extern "C" const nn_kernel nn_cuda_softmax_xent[] = { { .name = "softmax_xent_packed",
-                                                        .accepts = accepts_packed,
-                                                        .run = run_packed,
-                                                        .workspace = workspace },
-                                                      { .name = "softmax_xent_any",
-                                                        .accepts = accepts_any,
-                                                        .run = run_any,
-                                                        .workspace = workspace },
-                                                      {} };
+extern "C" const nn_kernel nn_cuda_softmax_xent[] = {
+    { .name = "softmax_xent_packed",
+      .accepts = accepts_packed,
+      .run = run_packed,
+      .workspace = workspace },
+    { .name = "softmax_xent_any", .accepts = accepts_any, .run = run_any, .workspace = workspace },
+    {}
+};
 extern "C" const nn_kernel nn_cuda_softmax_xent_bwd[] = {
     { .name = "softmax_xent_bwd_packed", .accepts = accepts_bwd_packed, .run = run_bwd_packed },
     { .name = "softmax_xent_bwd_any", .accepts = accepts_bwd_any, .run = run_bwd_any },

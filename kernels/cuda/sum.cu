@@ -115,7 +115,8 @@ template <class T> static nn_status run_columns_as(const nn_call *c)
     float *sums = static_cast<float *>(c->workspace);
     if (!columns_of(c, &l)) return NN_OK;
     const dim3 grid((unsigned)l.chunks, (unsigned)l.slabs, (unsigned)l.outer);
-    if (l.chunks == 1) return NN_LAUNCH((nn_columns<T, T>), grid, NN_COLUMNS_THREADS, 0, c, x, y, l);
+    if (l.chunks == 1)
+        return NN_LAUNCH((nn_columns<T, T>), grid, NN_COLUMNS_THREADS, 0, c, x, y, l);
     NN_TRY(NN_LAUNCH((nn_columns<T, float>), grid, NN_COLUMNS_THREADS, 0, c, x, sums, l));
     return nn_columns_run_join<T>(c, sums, l.outer, l.chunks, l.width, y, nullptr, l.width);
 }
@@ -125,13 +126,15 @@ static nn_status run_columns(const nn_call *c)
     NN_DISPATCH(c->in[0].dtype, T, return run_columns_as<T>(c));
 }
 
-extern "C" const nn_kernel nn_cuda_sum[] = { { .name = "sum_columns",
-                                               .accepts = accepts_columns,
-                                               .run = run_columns,
-                                               .workspace = workspace_columns },
-                                             { .name = "sum_total",
-                                               .accepts = accepts_total,
-                                               .run = run_total,
-                                               .workspace = nn_total_workspace },
-                                             { .name = "sum_steps", .accepts = accepts, .run = run },
-                                             {} };
+extern "C" const nn_kernel nn_cuda_sum[] = {
+    { .name = "sum_columns",
+      .accepts = accepts_columns,
+      .run = run_columns,
+      .workspace = workspace_columns },
+    { .name = "sum_total",
+      .accepts = accepts_total,
+      .run = run_total,
+      .workspace = nn_total_workspace },
+    { .name = "sum_steps", .accepts = accepts, .run = run },
+    {}
+};

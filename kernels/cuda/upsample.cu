@@ -6,7 +6,7 @@
 
 /* The operand, [N, H, W, C] of any strides, and the result's places and channels. */
 struct upsample_layout {
-    int64_t step[4];   /* of the operand, elements */
+    int64_t step[4]; /* of the operand, elements */
     int from_height, from_width;
     int height, width; /* of the result */
     int channels;

@@ -13,8 +13,10 @@ static nn_tensor *build(op_case *c)
     return nn_concat(c->g, n, parts, axis);
 }
 
-static const int64_t rows[][OP_MAX_ARGS] = {
-    { 2, 3, 5, 0, 2 }, { 2, 3, 5, 1, 3 }, { 2, 3, 31, 2, 2 }, { 4, 9, 64, -1, 3 }
-};
+static const int64_t rows[][OP_MAX_ARGS] = { { 2, 3, 5, 0, 2 },
+                                             { 2, 3, 5, 1, 3 },
+                                             { 2, 3, 31, 2, 2 },
+                                             { 4, 9, 64, -1, 3 },
+                                             { 2, 5, 32, 1, 2 } };
 
 const op_test nn_test_concat = { .build = build, OP_ROWS(rows) };

@@ -10,10 +10,8 @@ static nn_tensor *build(op_case *c)
 }
 
 static const int64_t rows[][OP_MAX_ARGS] = {
-    { 1, 1, 1, 1, 0 },
-    { 2, 7, 3, 33, 0 },
-    { 3, 31, 129, 64, 1 },
-    { 1, 65, 2, 127, 0 },
+    { 1, 1, 1, 1, 0 },    { 2, 7, 3, 33, 0 },   { 3, 31, 129, 64, 1 },
+    { 1, 65, 2, 127, 0 }, { 2, 293, 3, 64, 0 },
 };
 
 const op_test nn_test_embedding = { .build = build, OP_ROWS(rows) };

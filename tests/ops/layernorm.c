@@ -13,6 +13,7 @@ static nn_tensor *build(op_case *c)
 static const int64_t rows[][OP_MAX_ARGS] = {
     { 1, 3, -1, 1 },   { 3, 7, -1, 1 },   { 7, 31, -2, 2 },     { 2, 96, -1, 1 },
     { 33, 33, -1, 1 }, { 5, 129, 0, 50 }, { 3, 320, 100, 101 }, { 2, 65, 100, 101 },
+    { 2, 512, -1, 1 }, { 9, 640, -1, 1 }, { 19, 1280, -2, 2 },  { 1, 1288, -1, 1 },
 };
 
 const op_test nn_test_layernorm = { .build = build, OP_ROWS(rows) };
