@@ -8,8 +8,6 @@
  * each tile of the other side, from the first caches; the other side once from memory and n / 64
  * times from the second-level cache. No bank conflicts: rows are 4 floats longer than a multiple of
  * 32. Shared 36 KiB. Sums in f32 in a fixed order; deterministic. */
-#include <limits.h>
-
 #include "kernels/cuda/attention.cuh"
 
 enum {
@@ -244,7 +242,7 @@ __global__ void __launch_bounds__(TILED_THREADS, G == 1 ? 2 : 1)
 }
 
 template <class T, int G>
-__global__ void __launch_bounds__(TILED_THREADS, 1)
+__global__ void __launch_bounds__(TILED_THREADS)
     attention_tiled_dkv(const attn_shape a, const attn_bwd<T> o)
 {
     NN_SHARED(tiled_shared, sh, 1);
