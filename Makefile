@@ -38,7 +38,8 @@ cuda_name   := $(if $(filter 1,$(CUDA)),cuda,$(CUDA))
 CUDA_HOME   ?= /usr/local/cuda
 NVCC        ?= $(CUDA_HOME)/bin/nvcc
 CUDA_ARCHS  ?= 80 90a
-CUDAFLAGS   := -std=c++20 -I. $(if $(filter 1,$(DEBUG)),-O1,$(if $(filter sim,$(CUDA)),-O2,-O3)) -DNN_CUDA $(if $(filter 1,$(CPU)),-DNN_CPU)
+cuda_opt    := $(if $(filter sim,$(CUDA)),$(if $(SAN),-O1,-O2),-O3)
+CUDAFLAGS   := -std=c++20 -I. $(if $(filter 1,$(DEBUG)),-O1,$(cuda_opt)) -DNN_CUDA $(if $(filter 1,$(CPU)),-DNN_CPU)
 nvcc_arch   := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_80,code=compute_80
 cuda_src    := $(if $(filter 0,$(CUDA)),,$(wildcard kernels/cuda/*.cu))
 ifneq ($(CUDA),0)

@@ -242,7 +242,7 @@ __global__ void __launch_bounds__(TILED_THREADS, G == 1 ? 2 : 1)
 }
 
 template <class T, int G>
-__global__ void __launch_bounds__(TILED_THREADS)
+__global__ void __launch_bounds__(TILED_THREADS, 1)
     attention_tiled_dkv(const attn_shape a, const attn_bwd<T> o)
 {
     NN_SHARED(tiled_shared, sh, 1);
