@@ -9,9 +9,10 @@ DEBUG   ?= 0
 SAN     ?=
 CPU     ?= 1
 CUDA    ?= 0
-BUILD   ?= build/$(notdir $(CC))$(if $(filter 1,$(DEBUG)),-debug)$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(filter 0,$(CPU)),-nocpu)$(if $(filter 0,$(CUDA)),,-$(cuda_name))
-BIN     ?= $(if $(filter build/gcc,$(BUILD)),bin,$(BUILD)/bin)
 comma   := ,
+san     := $(filter-out race,$(SAN))
+BUILD   ?= build/$(notdir $(CC))$(if $(filter 1,$(DEBUG)),-debug)$(if $(san),-$(subst $(comma),-,$(san)))$(if $(filter 0,$(CPU)),-nocpu)$(if $(filter 0,$(CUDA)),,-$(cuda_name))
+BIN     ?= $(if $(filter build/gcc,$(BUILD)),bin,$(BUILD)/bin)
 JOBS    ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
 Q       := $(if $(V),,@)
@@ -19,8 +20,8 @@ Q       := $(if $(V),,@)
 WERROR  ?= -Werror
 WARN    := -Wall -Wextra $(WERROR) -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wwrite-strings -Wno-psabi
 OPT     := $(if $(filter 1,$(DEBUG)),-O1,-O3) -g -fno-math-errno -ffp-contract=fast
-CFLAGS  := -std=c11 -D_GNU_SOURCE -pthread $(WARN) $(OPT) -I. $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
-LDFLAGS := -pthread $(if $(SAN),-fsanitize=$(SAN))
+CFLAGS  := -std=c11 -D_GNU_SOURCE -pthread $(WARN) $(OPT) -I. $(if $(san),-fsanitize=$(san) -fno-omit-frame-pointer)
+LDFLAGS := -pthread $(if $(san),-fsanitize=$(san))
 PKGS    := libarchive jansson libutf8proc libpng libjpeg libwebp freetype2
 LDLIBS  := -lm
 ifeq ($(CPU),1)
@@ -31,12 +32,14 @@ CFLAGS  += -DNN_PLAIN -Idata/plain
 endif
 
 # CUDA: 0 = none, 1 = nvcc, sim = the simulator of tests/cusim, ptx = nvcc for the PTX interpreter
-# whose folder is PTXRUN.
+# whose folder is PTXRUN. CUDA=sim SAN=race has the race detector; only its own objects differ, in $(BUILD)/race.
+cuda_build  := $(BUILD)$(if $(filter race,$(SAN)),/race)
 cuda_name   := $(if $(filter 1,$(CUDA)),cuda,$(CUDA))
 CUDA_HOME   ?= /usr/local/cuda
 NVCC        ?= $(CUDA_HOME)/bin/nvcc
 CUDA_ARCHS  ?= 80 90a
-CUDAFLAGS   := -std=c++20 -I. $(if $(filter 1,$(DEBUG)),-O1,$(if $(filter sim,$(CUDA)),-O2,-O3)) -DNN_CUDA $(if $(filter 1,$(CPU)),-DNN_CPU)
+cuda_opt    := $(if $(filter sim,$(CUDA)),$(if $(SAN),-O1,-O2),-O3)
+CUDAFLAGS   := -std=c++20 -I. $(if $(filter 1,$(DEBUG)),-O1,$(cuda_opt)) -DNN_CUDA $(if $(filter 1,$(CPU)),-DNN_CPU)
 nvcc_arch   := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_80,code=compute_80
 cuda_src    := $(if $(filter 0,$(CUDA)),,$(wildcard kernels/cuda/*.cu))
 ifneq ($(CUDA),0)
@@ -49,9 +52,12 @@ CUDA_LIBS   := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcudart -lcub
 endif
 ifeq ($(CUDA),sim)
 CXX         := $(if $(findstring clang,$(CC)),clang++,g++)
-CUDA_CC     := $(CXX) $(CUDAFLAGS) -g -pthread -fno-strict-aliasing -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-missing-field-initializers -Wno-deprecated-enum-enum-conversion -DNN_CUSIM \
-               -Itests/cusim/include $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer) -x c++
+CUSIM_CC    := $(CXX) $(CUDAFLAGS) -g -pthread -fno-strict-aliasing -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-missing-field-initializers -Wno-deprecated-enum-enum-conversion -DNN_CUSIM \
+               -Itests/cusim/include $(if $(san),-fsanitize=$(san) -fno-omit-frame-pointer) $(if $(filter race,$(SAN)),-DCUSIM_RACE)
+# In a race build the kernels call the race detector at every access to memory; it is not to check itself.
+CUDA_CC     := $(CUSIM_CC) $(if $(filter race,$(SAN)),-fsanitize=thread) -x c++
 cusim_src   := $(wildcard tests/cusim/*.cc)
+cusim_tests := $(patsubst %.cu,$(cuda_build)/%,$(filter-out $(if $(filter race,$(SAN)),,%/test_race.cu),$(wildcard tests/cusim/test_*.cu)))
 CUDA_LIBS   := -lstdc++
 endif
 ifeq ($(CUDA),ptx)
@@ -85,15 +91,16 @@ ISA_portable :=
 ISAS        := avx512 avx2 portable
 
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
-cuda_obj := $(patsubst %.cu,$(BUILD)/%.cu.o,$(cuda_src)) $(patsubst %.cc,$(BUILD)/%.cc.o,$(cusim_src))
+cusim_obj := $(patsubst %.cc,$(cuda_build)/%.cc.o,$(cusim_src))
+cuda_obj := $(patsubst %.cu,$(cuda_build)/%.cu.o,$(cuda_src)) $(cusim_obj)
 isa_obj := $(foreach i,$(ISAS),$(patsubst kernels/cpu/%.c,$(BUILD)/kernels/cpu/$(i)/%.o,$(isa_src)))
-libs := $(foreach l,cli models engine data kernels base,$(BUILD)/lib$(l).a)
+libs := $(cuda_obj) $(foreach l,cli models engine data kernels base,$(BUILD)/lib$(l).a)
 programs := $(patsubst tools/%.c,$(BIN)/%,$(tools_src))
 unit_tests := $(patsubst tests/%.c,$(BUILD)/tests/%,$(unit_src))
-op_test := $(if $(optest_src),$(BUILD)/tests/op_test)
+op_test := $(if $(optest_src),$(cuda_build)/tests/op_test)
 fuzzers := $(patsubst tests/%.c,build/fuzz/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all help demo reproduce test test-slow unit slow fuzz fuzzers tests cusim gates ptx-check gpu-check lint format clean packages
+.PHONY: all help demo reproduce test test-slow unit slow fuzz fuzzers tests cusim cusim_tests gates ptx-check gpu-check lint format clean packages
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -128,15 +135,15 @@ $(BUILD)/%.o: %.c
 	$(if $(V),,@echo CC $<)
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
 
-$(BUILD)/%.cu.o: %.cu
+$(cuda_build)/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	$(if $(V),,@echo CUDA $<)
 	$(Q)$(CUDA_CC) -MMD -MF $(@:.o=.d) -c $< -o $@
 
-$(BUILD)/%.cc.o: %.cc
+$(cuda_build)/%.cc.o: %.cc
 	@mkdir -p $(@D)
 	$(if $(V),,@echo CXX $<)
-	$(Q)$(CUDA_CC) -MMD -MF $(@:.o=.d) -c $< -o $@
+	$(Q)$(CUSIM_CC) -MMD -MF $(@:.o=.d) -c $< -o $@
 
 define isa_rule
 $(BUILD)/kernels/cpu/$(1)/%.o: kernels/cpu/%.c
@@ -154,7 +161,7 @@ $(BUILD)/lib$(1).a: $(2)
 endef
 $(eval $(call lib_rule,base,$(call obj,$(base_src))))
 $(eval $(call lib_rule,data,$(call obj,$(data_src))))
-$(eval $(call lib_rule,kernels,$(call obj,$(kernels_src)) $(isa_obj) $(cuda_obj)))
+$(eval $(call lib_rule,kernels,$(call obj,$(kernels_src)) $(isa_obj)))
 $(eval $(call lib_rule,engine,$(call obj,$(engine_src))))
 $(eval $(call lib_rule,models,$(call obj,$(models_src))))
 $(eval $(call lib_rule,cli,$(call obj,$(cli_src))))
@@ -166,8 +173,11 @@ $(BIN)/%: $(BUILD)/tools/%.o $(libs)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(libs)
 	$(Q)$(CC) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
 
-$(BUILD)/tests/op_test: $(call obj,$(optest_src)) $(libs)
+$(cuda_build)/tests/op_test: $(call obj,$(optest_src)) $(libs)
 	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+$(cuda_build)/tests/cusim/%: $(cuda_build)/tests/cusim/%.cu.o $(cusim_obj)
+	$(Q)$(CXX) $(LDFLAGS) $^ -o $@
 
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libdata.a $(BUILD)/libbase.a
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -o $@
@@ -187,11 +197,11 @@ test: packages
 	@$(MAKE) --no-print-directory -j$(JOBS) unit
 
 # The cuda device is tested on the simulator.
-simulated := build/cusim-test/tests/op_test
+simulated := $(patsubst %.cu,build/cusim-test/%,$(filter-out %/test_race.cu,$(wildcard tests/cusim/test_*.cu)))
 
 unit: tests all
-	@$(MAKE) --no-print-directory CUDA=sim CPU=0 BUILD=build/cusim-test $(simulated)
-	@BIN=$(BIN) tests/run -j 2 "$(simulated) --device cuda" $(op_test) $(unit_tests) $(tool_tests)
+	@$(MAKE) --no-print-directory CUDA=sim CPU=0 BUILD=build/cusim-test build/cusim-test/tests/op_test cusim_tests
+	@BIN=$(BIN) tests/run -j 2 "build/cusim-test/tests/op_test --device cuda" $(simulated) $(op_test) $(unit_tests) $(tool_tests)
 
 test-slow: packages
 	@$(MAKE) --no-print-directory -j$(JOBS) unit

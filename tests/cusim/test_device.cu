@@ -1,37 +1,8 @@
-// cusim against plain loops, and that it reports what it must report.
-#include <cstdio>
-#include <cstring>
-#include <string>
-#include <vector>
-
-#include <cublasLt.h>
+// The device of cusim against plain loops: barriers, shuffles, products, copies.
 #include <cuda_bf16.h>
 #include <cusim_ptx.h>
 
-#include "tests/cusim/expect.h"
-
-static cudaStream_t stream;
-
-#define LAUNCH(kernel, grid, block, shared, ...)                                                   \
-    cusim_launch(#kernel, kernel, dim3(grid), dim3(block), size_t(shared), stream, __VA_ARGS__)
-
-template <class T> struct on_device {
-    T *p = nullptr;
-    size_t n;
-    explicit on_device(size_t count) : n(count) { EXPECT(cudaMalloc(&p, n * sizeof(T)) == 0); }
-    explicit on_device(const std::vector<T> &v) : on_device(v.size())
-    {
-        EXPECT(cudaMemcpy(p, v.data(), n * sizeof(T), cudaMemcpyHostToDevice) == 0);
-    }
-    ~on_device() { cudaFree(p); }
-    std::vector<T> read() const
-    {
-        std::vector<T> v(n);
-        EXPECT(cudaStreamSynchronize(stream) == 0);
-        EXPECT(cudaMemcpy(v.data(), p, n * sizeof(T), cudaMemcpyDeviceToHost) == 0);
-        return v;
-    }
-};
+#include "tests/cusim/check.h"
 
 // Small numbers that bf16 and tf32 hold exactly.
 static float number(int i)
@@ -197,7 +168,7 @@ static void test_copies()
     std::vector<float4> x(64);
     for (int i = 0; i < 64; i++) x[size_t(i)] = make_float4(float(i), 1, 2, 3);
     on_device<float4> in(x), out(64);
-    for (int early = 0; early < 2; early++) {
+    for (int early = 0; early < (with_race_detector ? 1 : 2); early++) {
         EXPECT(LAUNCH(copies, 1, 32, 64 * 16, in.p, out.p, early) == cudaSuccess);
         std::vector<float4> y = out.read();
         for (int i = 0; i < 32; i++) {
@@ -210,18 +181,16 @@ static void test_copies()
 
 int main()
 {
-    EXPECT(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+    begin_tests();
     for (uint64_t seed = 0; seed < 8; seed++) {
         cusim_seed(seed);
-        test_barrier();
-        test_barrier_reductions();
-        test_shuffles();
-        test_product_bf16<8>();
-        test_product_bf16<16>();
-        test_product_tf32();
-        test_copies();
+        PASS(test_barrier());
+        PASS(test_barrier_reductions());
+        PASS(test_shuffles());
+        PASS(test_product_bf16<8>());
+        PASS(test_product_bf16<16>());
+        PASS(test_product_tf32());
+        PASS(test_copies());
     }
-    EXPECT(cudaStreamDestroy(stream) == cudaSuccess);
-    puts("cusim: all passed");
-    return 0;
+    return end_tests();
 }
