@@ -182,7 +182,12 @@ $(cuda_build)/tests/cusim/%: $(cuda_build)/tests/cusim/%.cu.o $(cusim_obj)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libdata.a $(BUILD)/libbase.a
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -o $@
 
+$(cuda_build)/tests/cusim/test_%: $(cuda_build)/tests/cusim/test_%.cu.o $(cusim_obj)
+	$(Q)$(CC) $(LDFLAGS) $^ -lstdc++ -lm -o $@
+
 tests: $(unit_tests) $(op_test)
+
+cusim_tests: $(cusim_tests)
 
 # The README's two commands install what is missing before they build.
 demo: packages
