@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "engine/base/alloc.h"
-#include "engine/base/clock.h"
 #include "engine/base/rng.h"
 #include "engine/plan_internal.h"
 
@@ -59,15 +58,20 @@ static nn_status check_guards(nn_plan *plan, const nn_step *s)
     return NN_OK;
 }
 
-/* Packed weights are stale when a store says that its values changed; weights that no store owns
- * may change with every run. */
-static void check_packed(nn_step *s)
+uint64_t nn_step_version(const nn_step *s)
 {
     uint64_t version = 0;
     for (int i = 0; i < s->node->n_in; i++) {
         const nn_tensor *t = s->node->in[i];
         if (t && t->root->store) version += t->root->store->version + 1;
     }
+    return version;
+}
+
+/* Packed weights are stale when a store says that its values changed. */
+static void check_packed(nn_step *s)
+{
+    uint64_t version = nn_step_version(s);
     s->call.repack = !version || version != s->packed_version;
     s->packed_version = version;
 }
@@ -78,21 +82,36 @@ static nn_status run_step(nn_plan *plan, nn_step *s, uint64_t seed)
     s->call.seed = nn_mix(seed, s->node->stream);
     if (s->call.packed_bytes) check_packed(s);
     if (hostile) NN_TRY(poison_outputs(plan, s));
-    double start = plan->options.profile ? nn_clock_seconds() : 0;
+    if (plan->options.profile) NN_TRY(nn_device_mark(plan->device, 0));
     nn_status status = s->kernel->run(&s->call);
     if (status != NN_OK)
         return nn_fail_prefix(status, "%s: %s: ", s->node->scope, nn_op_name(s->node->op));
     if (plan->options.profile) {
-        NN_TRY(plan->device->backend->sync(plan->device));
-        s->seconds = nn_clock_seconds() - start;
+        NN_TRY(nn_device_mark(plan->device, 1));
+        NN_TRY(nn_device_elapsed(plan->device, &s->seconds));
     }
     return hostile ? check_guards(plan, s) : NN_OK;
 }
 
+nn_status nn_plan_run_direct(nn_plan *plan, uint64_t seed, int64_t first, int64_t last)
+{
+    for (int64_t i = first; i < last; i++) NN_TRY(run_step(plan, &plan->steps[i], seed));
+    return NN_OK;
+}
+
+nn_status nn_plan_enqueue(nn_plan *plan, uint64_t seed, int64_t first, int64_t last)
+{
+    const nn_backend *b = plan->device->backend;
+    for (int64_t i = 0; i < plan->n_stores; i++) NN_TRY(nn_params_refresh(plan->stores[i]));
+    if (plan->run_seed) NN_TRY(b->write(plan->device, plan->run_seed, &seed, sizeof(seed)));
+    return plan->captures && first == 0 && last == plan->n_steps
+               ? nn_plan_run_captured(plan, seed)
+               : nn_plan_run_direct(plan, seed, first, last);
+}
+
 nn_status nn_plan_run(nn_plan *plan, uint64_t seed)
 {
-    for (int64_t i = 0; i < plan->n_stores; i++) NN_TRY(nn_params_refresh(plan->stores[i]));
-    for (int64_t i = 0; i < plan->n_steps; i++) NN_TRY(run_step(plan, &plan->steps[i], seed));
+    NN_TRY(nn_plan_enqueue(plan, seed, 0, plan->n_steps));
     return plan->device->backend->sync(plan->device);
 }
 

@@ -5,6 +5,8 @@
 
 #include "engine/base/alloc.h"
 
+enum { CHUNK = 1 << 18 }; /* elements exchanged at a time */
+
 /* Copy between two flat buffers of the store's device. */
 static nn_status copy_flat(nn_optimizer *o, float *dst, const float *src)
 {
@@ -109,15 +111,24 @@ nn_status nn_optimizer_end(nn_optimizer *o, nn_plan *plan, float *norm)
     return NN_OK;
 }
 
+/* Exchange n elements of two flat buffers through a third. */
+static nn_status swap_chunk(nn_device *d, float *a, float *b, float *kept, int64_t n)
+{
+    NN_TRY(nn_device_convert(d, n, NN_F32, a, NN_F32, kept));
+    NN_TRY(nn_device_convert(d, n, NN_F32, b, NN_F32, a));
+    return nn_device_convert(d, n, NN_F32, kept, NN_F32, b);
+}
+
 nn_status nn_optimizer_swap_ema(nn_optimizer *o)
 {
     NN_ASSERT(o->ema);
     nn_device *d = o->params->device;
-    float *kept = d->backend->alloc(d, o->params->n_elems * (int64_t)sizeof(*kept));
+    int64_t n = o->params->n_elems;
+    float *kept = d->backend->alloc(d, nn_min(n, CHUNK) * (int64_t)sizeof(*kept));
     NN_NEED(kept);
-    nn_status status = copy_flat(o, kept, o->params->values);
-    if (status == NN_OK) status = copy_flat(o, o->params->values, o->ema);
-    if (status == NN_OK) status = copy_flat(o, o->ema, kept);
+    nn_status status = NN_OK;
+    for (int64_t i = 0; i < n && status == NN_OK; i += CHUNK)
+        status = swap_chunk(d, o->params->values + i, o->ema + i, kept, nn_min(n - i, CHUNK));
     if (status == NN_OK) status = d->backend->sync(d);
     d->backend->free(d, kept);
     nn_params_touch(o->params);

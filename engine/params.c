@@ -154,7 +154,8 @@ nn_status nn_params_alloc(nn_params *p, nn_device *device, bool with_grads)
     bool half = p->dtype == NN_F32 && nn_device_storage(device) == NN_BF16;
     NN_ASSERT(!p->sealed);
     p->device = device;
-    if (half && !with_grads)
+    bool full = with_grads || p->exact;
+    if (half && !full)
         NN_TRY(reserve_halves_only(p));
     else
         NN_TRY(reserve_values(p));

@@ -7,7 +7,8 @@
  *
  * For networks that compute in bf16 a store keeps a flat bf16 copy of the values with the same
  * offsets. Where nothing is trained on a device that stores bf16, matrices and kernels exist as
- * bf16 only. Either way the host reads and writes f32. */
+ * bf16 only, unless the store is exact: weights that training starts from, or that are saved again,
+ * must not pass through bf16. Either way the host reads and writes f32. */
 #ifndef ENGINE_PARAMS_H
 #define ENGINE_PARAMS_H
 
@@ -45,6 +46,7 @@ typedef struct nn_params {
     uint16_t *half;   /* flat, bf16; NULL = none */
     float *vectors;   /* where there are no flat f32 values: the vectors, one after the other */
     nn_dtype dtype;   /* of new parameters: NN_F32 (NN_F64 in gradient tests) */
+    bool exact;       /* set before nn_params_alloc: f32 values are kept also without gradients */
     bool sealed;      /* allocated: no more declarations */
     bool stale;       /* the values changed, their bf16 copy has not */
     uint64_t version; /* raised when the values change; kernels repack then */
@@ -64,7 +66,7 @@ nn_param *nn_params_find(const nn_params *p, const char *name); /* NULL if absen
 
 /* Reserve the flat buffers on the device and seal the store. with_grads adds the gradient buffer.
  * Where the device wants bf16 (nn_device_storage): with gradients the bf16 copy beside the f32
- * values, without them bf16 instead of f32. */
+ * values, without them bf16 instead of f32, unless the store is exact. */
 nn_status nn_params_alloc(nn_params *p, nn_device *device, bool with_grads) NN_CHECKED;
 
 /* Reserve the bf16 copy of an f32 store if it is sealed and has none. Building a graph in bf16 does

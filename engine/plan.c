@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/base/alloc.h"
+#include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/nn.h"
 #include "engine/plan_internal.h"
@@ -43,6 +44,8 @@ static void describe_call(const nn_plan *plan, const nn_node *n, nn_call *c)
     c->stream = plan->device->stream;
     c->frozen = plan->options.frozen;
     c->compact = plan->options.compact;
+    c->deterministic = plan->device->deterministic;
+    c->arithmetic = nn_device_storage(plan->device) == NN_F32 ? plan->device->arithmetic : NN_F32;
 }
 
 static nn_status choose(nn_plan *plan, nn_step *s)
@@ -67,15 +70,21 @@ static bool is_fallback(const nn_plan *plan, const nn_step *s)
     return true;
 }
 
-static void count(nn_plan *plan, nn_step *s)
+static nn_plan_step account(const nn_step *s)
 {
     const nn_op *op = nn_op_of(s->node->op);
-    double flops = 0, bytes = 0;
-    for (int i = 0; i < s->call.n_in; i++) bytes += (double)nn_view_bytes(&s->call.in[i]);
-    for (int i = 0; i < s->call.n_out; i++) bytes += (double)nn_view_bytes(&s->call.out[i]);
-    if (op->cost) op->cost(s->node, &flops, &bytes);
-    plan->stats.flops += flops;
-    plan->stats.bytes += bytes;
+    nn_plan_step a = { .node = s->node, .kernel = s->kernel->name };
+    for (int i = 0; i < s->call.n_in; i++) a.bytes += (double)nn_view_bytes(&s->call.in[i]);
+    for (int i = 0; i < s->call.n_out; i++) a.bytes += (double)nn_view_bytes(&s->call.out[i]);
+    if (op->cost) op->cost(s->node, &a.flops, &a.bytes);
+    return a;
+}
+
+static void count(nn_plan *plan, nn_step *s)
+{
+    const nn_plan_step a = account(s);
+    plan->stats.flops += a.flops;
+    plan->stats.bytes += a.bytes;
     plan->stats.n_launches++;
     plan->stats.workspace_bytes =
         nn_max(plan->stats.workspace_bytes, ((int64_t)s->call.workspace_bytes + 63) / 64 * 64);
@@ -83,7 +92,8 @@ static void count(nn_plan *plan, nn_step *s)
     plan->stats.packed_bytes += ((int64_t)s->call.packed_bytes + 63) / 64 * 64;
     if (is_fallback(plan, s)) {
         plan->stats.n_fallbacks++;
-        nn_log(NN_LOG_DEBUG, "%s: %s falls back to %s", s->node->scope, op->name, s->kernel->name);
+        nn_log(NN_LOG_DEBUG, "%s: %s falls back to %s", s->node->scope, nn_op_name(s->node->op),
+               s->kernel->name);
     }
 }
 
@@ -119,6 +129,8 @@ static void connect(nn_plan *plan)
         for (int i = 0; i < s->call.n_out; i++)
             s->call.out[i].data = nn_plan_address(plan, s->node->out[i]);
         s->call.workspace = plan->workspace;
+        s->call.run_seed = plan->run_seed;
+        s->call.stream_id = s->node->stream;
         if (s->call.packed_bytes) s->call.packed = plan->packed + s->packed_offset;
     }
 }
@@ -143,13 +155,16 @@ static nn_status build(nn_plan *plan)
     bool *lives = nn_alloc(plan->graph->n_nodes, sizeof(*lives));
     NN_NEED(lives);
     mark(plan->graph, lives);
+    int64_t resident = nn_clock_rss_bytes();
     nn_status status = make_steps(plan, lives);
     nn_free(lives);
     NN_TRY(status);
+    plan->stats.program_bytes = nn_max(nn_clock_rss_bytes() - resident, 0);
     NN_TRY(nn_plan_layout(plan));
     NN_TRY(reserve(plan, plan->stats.activation_bytes, &plan->activations));
     NN_TRY(reserve(plan, plan->stats.workspace_bytes, &plan->workspace));
     NN_TRY(reserve(plan, plan->stats.packed_bytes, &plan->packed));
+    NN_TRY(nn_plan_capture_reserve(plan));
     connect(plan);
     NN_TRY(find_stores(plan));
     return plan->options.hostile ? nn_plan_make_poison(plan) : NN_OK;
@@ -176,6 +191,7 @@ void nn_plan_destroy(nn_plan *plan)
 {
     if (!plan) return;
     const nn_backend *b = plan->device->backend;
+    nn_plan_capture_free(plan);
     for (int64_t i = 0; plan->steps && i < plan->n_steps; i++) {
         nn_step *s = &plan->steps[i];
         if (s->kernel && s->kernel->release) s->kernel->release(&s->call);
@@ -193,4 +209,15 @@ void nn_plan_destroy(nn_plan *plan)
 nn_plan_stats nn_plan_stats_of(const nn_plan *plan)
 {
     return plan->stats;
+}
+
+int64_t nn_plan_n_steps(const nn_plan *plan)
+{
+    return plan->n_steps;
+}
+
+nn_plan_step nn_plan_step_at(const nn_plan *plan, int64_t i)
+{
+    NN_ASSERT(i >= 0 && i < plan->n_steps);
+    return account(&plan->steps[i]);
 }

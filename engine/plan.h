@@ -17,9 +17,11 @@ typedef struct nn_plan_options {
     bool frozen;  /* inference: weights change rarely, kernels may keep packed copies */
     bool compact; /* frozen plans: packed copies that are much larger than the weights only where
                      the weights are small; slower, see docs/PERFORMANCE.md */
-    bool profile; /* time every node */
+    bool direct;  /* run the kernels one by one every time; otherwise a device that can record is
+                     given the second run to record, and repeats it from there on */
+    bool profile; /* time every node; runs directly */
     bool hostile; /* tests: fill every activation with NaN before the run and check guard bands
-                     after it */
+                     after it; runs directly */
     int skip;     /* tests: leave out that many accepting kernels of each node where more remain */
 } nn_plan_options;
 
@@ -27,9 +29,11 @@ typedef struct nn_plan_stats {
     int64_t activation_bytes; /* exact: the block is this large */
     int64_t workspace_bytes;
     int64_t packed_bytes;
-    int64_t n_launches;  /* nodes that run a kernel */
-    double flops, bytes; /* of one run, by the ops' own account */
-    int64_t n_fallbacks; /* nodes that the backend declined and its fallback runs */
+    int64_t program_bytes; /* what choosing and preparing the kernels made resident, as measured:
+                              code that a library loaded or generated, and its descriptions */
+    int64_t n_launches;    /* nodes that run a kernel */
+    double flops, bytes;   /* of one run, by the ops' own account */
+    int64_t n_fallbacks;   /* nodes that the backend declined and its fallback runs */
 } nn_plan_stats;
 
 /* Choose kernels, place memory. Reports the first error of building the graph. options NULL = all
@@ -47,6 +51,22 @@ nn_status nn_plan_run(nn_plan *plan, uint64_t seed) NN_CHECKED;
  * gathered. */
 nn_status nn_plan_write(nn_plan *plan, nn_tensor *t, const void *src) NN_CHECKED;
 nn_status nn_plan_read(nn_plan *plan, const nn_tensor *t, void *dst) NN_CHECKED;
+
+/* -- measuring -- */
+
+/* A node that runs a kernel, in the order of running. */
+typedef struct nn_plan_step {
+    const nn_node *node;
+    const char *kernel;
+    double flops, bytes; /* by the op's own account; bytes read and written once */
+} nn_plan_step;
+int64_t nn_plan_n_steps(const nn_plan *plan);
+nn_plan_step nn_plan_step_at(const nn_plan *plan, int64_t i);
+
+/* Enqueue steps first .. last-1 without waiting (nn_plan_run with a last of nn_plan_n_steps does
+ * the same and waits). What the steps before leave behind must be there: only tensors that are
+ * kept outlive the run of the whole plan. */
+nn_status nn_plan_enqueue(nn_plan *plan, uint64_t seed, int64_t first, int64_t last) NN_CHECKED;
 
 /* -- profile (options.profile) -- */
 

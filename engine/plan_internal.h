@@ -35,7 +35,11 @@ struct nn_plan {
     char *activations, *workspace, *packed;
     nn_params **stores; /* whose values the graph reads */
     int64_t n_stores, stores_capacity;
-    char *poison; /* hostile plans: NaN for the largest output with its guard bands */
+    bool captures;      /* runs are recorded and repeated */
+    bool warm;          /* it has run directly: code and libraries are loaded */
+    void *recording;    /* the device's; NULL = none yet */
+    uint64_t *run_seed; /* device memory: the seed of the run; NULL = kernels find it in the call */
+    char *poison;       /* hostile plans: NaN for the largest output with its guard bands */
     nn_plan_stats stats;
 };
 
@@ -45,6 +49,19 @@ nn_status nn_plan_layout(nn_plan *plan) NN_CHECKED;
 
 /* exec.c: what hostile plans need, once the steps exist. */
 nn_status nn_plan_make_poison(nn_plan *plan) NN_CHECKED;
+
+/* exec.c: enqueue steps first .. last-1, each by itself. */
+nn_status nn_plan_run_direct(nn_plan *plan, uint64_t seed, int64_t first, int64_t last) NN_CHECKED;
+
+/* exec.c: sum of the versions of the weights that a step reads; 0 if no store owns one, so that
+ * they may change with every run. */
+uint64_t nn_step_version(const nn_step *s);
+
+/* capture.c: whether the plan's runs are recorded, and the memory that takes; run, recorded or
+ * directly, whichever is due; free both. The steps exist, their calls get their addresses later. */
+nn_status nn_plan_capture_reserve(nn_plan *plan) NN_CHECKED;
+nn_status nn_plan_run_captured(nn_plan *plan, uint64_t seed) NN_CHECKED;
+void nn_plan_capture_free(nn_plan *plan);
 
 /* Address of a tensor's first element in the plan, NULL for absent. */
 void *nn_plan_address(const nn_plan *plan, const nn_tensor *t);

@@ -12,6 +12,7 @@ typedef struct nn_backend {
     bool host_memory;                /* the host may touch the device's pointers */
     bool computes;                   /* false: plans are made and counted, nothing is executed */
     bool stores_bf16; /* its kernels take bf16 in memory, mixed with f32 as graphs in bf16 do */
+    bool (*rounds_bf16)(void); /* optional: whether products of f32 can be computed in bf16 here */
     nn_status (*open)(nn_device *d); /* optional */
     void (*close)(nn_device *d);     /* optional */
     void *(*alloc)(nn_device *d,
@@ -22,6 +23,16 @@ typedef struct nn_backend {
     nn_status (*read)(nn_device *d, void *dst, const void *src, int64_t bytes); /* device to host */
     nn_status (*zero)(nn_device *d, void *dst, int64_t bytes);
     nn_status (*sync)(nn_device *d); /* wait for all work; reports what failed in it */
+    /* Optional, see nn_device_mark and nn_device_elapsed. */
+    nn_status (*mark)(nn_device *d, int which);
+    nn_status (*elapsed)(nn_device *d, double *seconds);
+    /* Optional, all or none. Kernels that are run between begin and end are recorded, not executed;
+     * each launch enqueues all of them with the arguments that they had. Meanwhile no other
+     * function of the table may be called. */
+    nn_status (*begin_capture)(nn_device *d);
+    nn_status (*end_capture)(nn_device *d, void **recording); /* NULL after an error */
+    nn_status (*launch_capture)(nn_device *d, void *recording);
+    void (*free_capture)(nn_device *d, void *recording);
 } nn_backend;
 
 struct nn_device {
@@ -29,7 +40,9 @@ struct nn_device {
     const nn_backend *fallback; /* asked when no kernel of the backend accepts; NULL = none */
     nn_pool *pool;
     void *stream;
+    bool deterministic;  /* plans made from here on: as nn_call.deterministic */
     nn_dtype arithmetic; /* of products: NN_F32, or NN_BF16 */
+    double marks[2];     /* host's clock at each mark, where the backend has no own */
 };
 
 /* name: "cpu", "ref", "null" (or "cuda" where built). n_threads <= 0: all processors. Owner: the
@@ -38,17 +51,24 @@ nn_status nn_device_open(const char *name, int n_threads, nn_device **out) NN_CH
 void nn_device_close(nn_device *d);
 
 /* Networks compute in `dtype` from here on: NN_F32 (how a device opens) or NN_BF16. To be chosen
- * before parameters are allocated. Errors: NN_UNSUPPORTED where the backend cannot. */
+ * before parameters are allocated. Errors: NN_UNSUPPORTED where the backend or the processor
+ * cannot. */
 nn_status nn_device_compute(nn_device *d, nn_dtype dtype) NN_CHECKED;
 
 /* What graphs and weights are to be made of on this device: NN_BF16 where it computes in bf16 and
- * its backend stores that, else NN_F32. */
+ * its backend stores that, else NN_F32. A backend that only rounds keeps f32 in memory. */
 nn_dtype nn_device_storage(const nn_device *d);
 
 /* Convert n packed elements on the device, of any two float types; the same type is a copy.
  * Enqueued. */
 nn_status nn_device_convert(nn_device *d, int64_t n, nn_dtype from, const void *src, nn_dtype to,
                             void *dst) NN_CHECKED;
+
+/* Stop-watch on the device's own clock. mark: note, behind all work enqueued so far, when it is
+ * done; which is 0 (begin) or 1 (end). elapsed: wait for both marks; the time between them. Without
+ * a clock of its own a device is waited for, and the host's clock is taken. */
+nn_status nn_device_mark(nn_device *d, int which) NN_CHECKED;
+nn_status nn_device_elapsed(nn_device *d, double *seconds) NN_CHECKED;
 
 /* First kernel of the op that accepts the call on this device, NULL if none does. skip > 0: leave
  * out that many accepting kernels (tests run every one of them). */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/base/alloc.h"
+#include "engine/base/clock.h"
 #include "kernels/ref/ref.h"
 #ifdef NN_CPU
 #include "kernels/cpu/cpu.h"
@@ -59,8 +60,8 @@ static const nn_backend ref_backend = {
 #ifdef NN_CPU
 #define CPU_BACKEND(table)                                                                         \
     {                                                                                              \
-        .name = "cpu", .kernels = (table), .open = nn_dnnl_open, .close = nn_dnnl_close,           \
-        HOST_MEMORY                                                                                \
+        .name = "cpu", .kernels = (table), .rounds_bf16 = nn_dnnl_has_bf16, .open = nn_dnnl_open,  \
+        .close = nn_dnnl_close, HOST_MEMORY                                                        \
     }
 #endif
 
@@ -124,8 +125,11 @@ void nn_device_close(nn_device *d)
 
 nn_status nn_device_compute(nn_device *d, nn_dtype dtype)
 {
-    if (dtype != NN_F32 && !(dtype == NN_BF16 && d->backend->stores_bf16))
-        return nn_fail(NN_UNSUPPORTED, "device %s does not compute in %s", d->backend->name,
+    const nn_backend *b = d->backend;
+    bool bf16 = b->stores_bf16 || (b->rounds_bf16 && b->rounds_bf16());
+    if (dtype != NN_F32 && !(dtype == NN_BF16 && bf16))
+        return nn_fail(NN_UNSUPPORTED,
+                       "device %s cannot compute in %s on this processor; compute in f32", b->name,
                        nn_dtype_name(dtype));
     d->arithmetic = dtype;
     return NN_OK;
@@ -134,6 +138,21 @@ nn_status nn_device_compute(nn_device *d, nn_dtype dtype)
 nn_dtype nn_device_storage(const nn_device *d)
 {
     return d->backend->stores_bf16 && d->arithmetic == NN_BF16 ? NN_BF16 : NN_F32;
+}
+
+nn_status nn_device_mark(nn_device *d, int which)
+{
+    if (d->backend->mark) return d->backend->mark(d, which);
+    nn_status status = d->backend->sync(d);
+    d->marks[which] = nn_clock_seconds();
+    return status;
+}
+
+nn_status nn_device_elapsed(nn_device *d, double *seconds)
+{
+    if (d->backend->elapsed) return d->backend->elapsed(d, seconds);
+    *seconds = d->marks[1] - d->marks[0];
+    return NN_OK;
 }
 
 static const nn_kernel *choose(const nn_backend *b, nn_op_id op, const nn_call *c, int *skip)

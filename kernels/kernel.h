@@ -38,12 +38,19 @@ typedef struct nn_call {
     uint64_t seed;      /* key of the counter-based generator: same seed, same bits, any grid */
     void *workspace;    /* reserved by the plan, shared by all nodes, 64-byte aligned */
     size_t workspace_bytes;
-    bool frozen;         /* weights change only when `repack` says so: they may be kept packed */
-    bool compact;        /* memory counts more than time: nothing much larger than the weights */
+    bool frozen;        /* weights change only when `repack` says so: they may be kept packed */
+    bool compact;       /* memory counts more than time: nothing much larger than the weights */
+    bool deterministic; /* equal runs must give equal bits: no sums whose order depends on timing */
+    nn_dtype arithmetic; /* NN_BF16: products round their f32 operands to it first, where the
+                            backend computes in bf16 without storing it */
     bool repack;         /* first run, or the weights changed since the last */
     void *packed;        /* memory of this node for packed weights, kept between runs */
     size_t packed_bytes; /* what prepare asked for */
     void *state;         /* what prepare built: primitives of a library */
+    /* Device memory. If not NULL, the key of random kernels is nn_mix(*run_seed, stream_id), to be
+     * read by the running kernel: the call may be of an earlier run, and `seed` with it. */
+    const uint64_t *run_seed;
+    uint64_t stream_id;
 } nn_call;
 
 typedef struct nn_kernel {

@@ -83,11 +83,12 @@ static nn_status read_config(const char *dir, captioner_folder *f)
 }
 
 /* A graph that nobody runs declares the parameters. */
-static nn_status declare(captioner_folder *f, nn_device *device)
+static nn_status declare(captioner_folder *f, nn_device *device, bool exact)
 {
     const captioner_config *c = &f->config;
     nn_graph *g;
     NN_TRY(nn_params_create(&f->params));
+    f->params->exact = exact;
     NN_TRY(nn_graph_create(&g));
     nn_scope s = nn_root(g, f->params, "");
     int64_t size = c->vision.image_size;
@@ -126,19 +127,20 @@ static nn_status agree(const char *dir, captioner_folder *f)
     return NN_OK;
 }
 
-static nn_status load(const char *dir, nn_device *device, captioner_folder *f)
+static nn_status load(const char *dir, nn_device *device, bool exact, captioner_folder *f)
 {
     NN_TRY(read_config(dir, f));
     NN_TRY(open_words(dir, f));
     NN_TRY(agree(dir, f));
-    NN_TRY(declare(f, device));
+    NN_TRY(declare(f, device, exact));
     return nn_params_load(f->params, dir, NULL, 0, NULL);
 }
 
-nn_status captioner_folder_open(const char *dir, nn_device *device, captioner_folder *out)
+nn_status captioner_folder_open(const char *dir, nn_device *device, bool exact,
+                                captioner_folder *out)
 {
     *out = (captioner_folder){ 0 };
-    nn_status status = load(dir, device, out);
+    nn_status status = load(dir, device, exact, out);
     if (status != NN_OK) captioner_folder_close(out);
     return status;
 }
@@ -153,7 +155,7 @@ static nn_status draw(const char *dir, const char *tokenizer, nn_device *device,
     t->bos = f->words.bos;
     t->eos = f->words.eos;
     t->pad = f->words.pad;
-    NN_TRY(declare(f, device));
+    NN_TRY(declare(f, device, true));
     return nn_params_init(f->params, seed);
 }
 

@@ -34,12 +34,14 @@ typedef struct captioner_folder {
     char *tokenizer;     /* directory of the tokenizer's files */
 } captioner_folder;
 
-/* Load a directory, its weights onto the device. Owner: captioner_folder_close. */
-nn_status captioner_folder_open(const char *dir, nn_device *device,
+/* Load a directory, its weights onto the device. exact: the weights stay f32 on a device in bf16,
+ * for training and saving. Owner: captioner_folder_close. */
+nn_status captioner_folder_open(const char *dir, nn_device *device, bool exact,
                                 captioner_folder *out) NN_CHECKED;
 
 /* The configuration of one directory, the tokenizer of another (they may be the same), weights
- * drawn from the seed. The size of the vocabulary and the special ids are the tokenizer's. */
+ * drawn from the seed and exact. The size of the vocabulary and the special ids are the
+ * tokenizer's. */
 nn_status captioner_folder_draw(const char *dir, const char *tokenizer, nn_device *device,
                                 uint64_t seed, captioner_folder *out) NN_CHECKED;
 void captioner_folder_close(captioner_folder *folder);

@@ -24,7 +24,7 @@ nn_tensor *bench_input(const bench_case *c, nn_scope s, const char *name, int ra
 {
     nn_tensor *x = nn_input(s.g, name, NN_F32, rank, dim);
     if (c->training) nn_require_grad(x);
-    return x;
+    return nn_lower(s.g, x);
 }
 
 nn_tensor *bench_ids(nn_scope s, const char *name, int rank, const int64_t *dim)
@@ -37,11 +37,11 @@ static bool is_input(const nn_tensor *t)
     return t->kind == NN_INPUT && t->root == t;
 }
 
-static nn_status fill(nn_plan *plan, nn_tensor *t)
+static nn_status fill(nn_plan *plan, nn_tensor *t, bench_result *out)
 {
-    int64_t n = nn_view_elems(&t->view);
+    int64_t n = nn_view_elems(&t->view), bytes = nn_view_bytes(&t->view);
     nn_rng rng = nn_rng_make(1, t->name, 0);
-    float *numbers = nn_alloc(n, sizeof(*numbers));
+    float *numbers = nn_alloc(bytes, 1);
     NN_NEED(numbers);
     int32_t *ids = (int32_t *)numbers;
     if (t->view.dtype == NN_F32)
@@ -50,6 +50,7 @@ static nn_status fill(nn_plan *plan, nn_tensor *t)
         for (int64_t i = 0; i < n; i++) ids[i] = (int32_t)nn_rng_below(&rng, IDS);
     nn_status status = nn_plan_write(plan, t, numbers);
     nn_free(numbers);
+    out->batch_bytes = nn_max(out->batch_bytes, bytes);
     return status;
 }
 
@@ -103,6 +104,7 @@ void bench_count_plan(const nn_plan *plan, bench_result *out)
     out->activation_bytes += s.activation_bytes;
     out->workspace_bytes += s.workspace_bytes;
     out->packed_bytes += s.packed_bytes;
+    out->program_bytes += s.program_bytes;
     out->n_launches += s.n_launches;
     out->n_fallbacks += s.n_fallbacks;
 }
@@ -122,7 +124,7 @@ static nn_status make_plan(job *j)
     say_shape(j, y);
     bench_count_plan(j->plan, j->out);
     for (int64_t i = 0; i < j->g->n_tensors; i++)
-        if (is_input(j->g->tensors[i])) NN_TRY(fill(j->plan, j->g->tensors[i]));
+        if (is_input(j->g->tensors[i])) NN_TRY(fill(j->plan, j->g->tensors[i], j->out));
     return NN_OK;
 }
 

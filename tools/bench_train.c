@@ -38,21 +38,21 @@ typedef struct job {
 static nn_status after(void *ctx, trainer *t, int64_t step)
 {
     job *j = ctx;
-    (void)t;
     if (step > 1) {
         bench_clock_lap(&j->clock);
         return NN_OK;
     }
+    bench_count_plan(t->pass, j->out);
+    bench_count_plan(t->update, j->out);
     j->out->first_seconds = nn_clock_cpu_seconds() - j->start;
     bench_clock_start(&j->clock);
     return NN_OK;
 }
 
-static void begin(job *j, const nn_plan *plan, int64_t step)
+static void begin(job *j, int64_t step)
 {
     if (step) return;
     j->start = nn_clock_cpu_seconds();
-    bench_count_plan(plan, j->out);
     snprintf(j->out->shape, sizeof(j->out->shape), "%s -> loss", nn_view_text(&j->image->view).s);
 }
 
@@ -132,7 +132,7 @@ static nn_status feed_diffusion(void *ctx, nn_plan *plan, int64_t step, int64_t 
 {
     job *j = ctx;
     (void)pass;
-    begin(j, plan, step);
+    begin(j, step);
     for (int64_t i = 0; i < j->batch; i++) prepare_latent(j, i, step);
     int64_t all = j->batch * j->elems;
     NN_TRY(nn_plan_write(plan, j->image, j->numbers + 4 * all));
@@ -156,6 +156,7 @@ static nn_status reserve_diffusion(job *j)
     nn_rng rng = nn_rng_make(1, "moments", 0);
     nn_rng_normal_fill(&rng, j->numbers, 2 * j->batch * j->elems);
     random_ids("ids", ids, j->ids_now);
+    j->out->batch_bytes = (6 * j->batch * j->elems + 2 * j->batch + ids) * (int64_t)sizeof(float);
     return NN_OK;
 }
 
@@ -195,7 +196,7 @@ static nn_status feed_captioner(void *ctx, nn_plan *plan, int64_t step, int64_t 
     job *j = ctx;
     int size = (int)j->captioner.vision.image_size, pixels = 3 * size * size;
     (void)pass;
-    begin(j, plan, step);
+    begin(j, step);
     for (int64_t i = 0; i < j->batch; i++) {
         const nn_image square = { .width = size, .height = size, .rgb = j->bytes + i * pixels };
         captioner_pixels(&square, j->numbers + i * pixels);
@@ -223,6 +224,7 @@ static nn_status reserve_captioner(job *j)
     random_ids("ids", n, j->ids_now);
     memcpy(j->labels_now, j->ids_now, (size_t)n * sizeof(int32_t));
     for (int64_t i = 0; i < n; i++) j->seen_now[i] = 1;
+    j->out->batch_bytes = pixels + (pixels + 3 * n) * (int64_t)sizeof(float);
     return NN_OK;
 }
 

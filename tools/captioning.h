@@ -4,6 +4,7 @@
 
 #include "models/captioner_folder.h"
 #include "tools/cli.h"
+#include "tools/device.h"
 
 /* How captions are searched for. */
 typedef struct captioning_settings {

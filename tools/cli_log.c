@@ -2,32 +2,46 @@
 #include "tools/cli_internal.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "data/json.h"
 #include "engine/base/alloc.h"
 #include "engine/base/clock.h"
 
 /* The one log of this process. */
 static FILE *file;
 static char *file_path;
-static double opened;
+static double opened, opened_cpu;
 
-static json_t *command_json(const nn_cli *cli, const nn_options *o)
+static nn_status add_options(const nn_options *o, nn_text *out)
 {
-    json_t *options = json_object(), *arguments = json_array();
-    for (int i = 0; i < cli->n_arguments; i++)
-        json_array_append_new(arguments, json_string(cli->arguments[i]));
-    for (int i = 0; i < o->n; i++) {
-        nn_text value = { 0 };
-        if (nn_option_show(o->items[i], &value) == NN_OK)
-            json_object_set_new(options, o->items[i]->name, json_string(value.text));
-        nn_text_free(&value);
+    nn_status status = NN_OK;
+    nn_text value = { 0 };
+    for (int i = 0; i < o->n && status == NN_OK; i++) {
+        nn_text_clear(&value);
+        status = nn_option_show(o->items[i], &value);
+        if (status == NN_OK)
+            status = nn_text_add(out, "%s\"%s\":", i ? "," : "", o->items[i]->name);
+        if (status == NN_OK) status = nn_json_write_string(out, value.length ? value.text : "");
     }
-    return json_pack("{s:s, s:s*, s:o, s:o}", "program", cli->program->name, "command",
-                     cli->command->name, "arguments", arguments, "options", options);
+    nn_text_free(&value);
+    return status;
+}
+
+static nn_status describe_command(const nn_cli *cli, const nn_options *o, nn_text *out)
+{
+    NN_TRY(nn_text_add(out, "{\"program\":\"%s\",", cli->program->name));
+    if (cli->command->name) NN_TRY(nn_text_add(out, "\"command\":\"%s\",", cli->command->name));
+    NN_TRY(nn_text_add(out, "\"arguments\":["));
+    for (int i = 0; i < cli->n_arguments; i++) {
+        if (i) NN_TRY(nn_text_add(out, ","));
+        NN_TRY(nn_json_write_string(out, cli->arguments[i]));
+    }
+    NN_TRY(nn_text_add(out, "],\"options\":{"));
+    NN_TRY(add_options(o, out));
+    return nn_text_add(out, "}}\n");
 }
 
 nn_status nn_cli_log_open(const char *path, const nn_cli *cli, const nn_options *o)
@@ -36,11 +50,13 @@ nn_status nn_cli_log_open(const char *path, const nn_cli *cli, const nn_options 
     if (!file) return nn_fail(NN_IO, "%s: cannot open the log: %s", path, strerror(errno));
     NN_NEED(file_path = nn_strdup(path));
     opened = nn_clock_seconds();
-    json_t *root = command_json(cli, o);
-    if (root && json_dumpf(root, file, JSON_COMPACT) == 0) fputc('\n', file);
-    json_decref(root);
+    opened_cpu = nn_clock_cpu_seconds();
+    nn_text line = { 0 };
+    nn_status status = describe_command(cli, o, &line);
+    if (status == NN_OK) fputs(line.text, file);
+    nn_text_free(&line);
     fflush(file);
-    return NN_OK;
+    return status;
 }
 
 nn_status nn_cli_log_close(void)
@@ -59,7 +75,8 @@ nn_status nn_cli_log_close(void)
 void nn_cli_log(const char *what, const nn_field *fields, int n_fields)
 {
     if (!file) return;
-    fprintf(file, "{\"what\": \"%s\", \"seconds\": %.3f", what, nn_clock_seconds() - opened);
+    fprintf(file, "{\"what\": \"%s\", \"seconds\": %.3f, \"cpu_seconds\": %.3f", what,
+            nn_clock_seconds() - opened, nn_clock_cpu_seconds() - opened_cpu);
     for (int i = 0; i < n_fields; i++)
         if (isfinite(fields[i].value))
             fprintf(file, ", \"%s\": %.9g", fields[i].name, fields[i].value);

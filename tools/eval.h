@@ -22,7 +22,7 @@
 #include "engine/base/arena.h"
 #include "models/detector.h"
 #include "models/metrics.h"
-#include "tools/cli.h"
+#include "tools/device.h"
 
 enum { EVAL_HELD_OUT, EVAL_SEEN, EVAL_SPLITS };
 
@@ -78,8 +78,7 @@ metrics_estimate eval_read_estimate(const json_t *json);
 /* -- looking: eval_look.c --------------------------------------------------------------------- */
 
 typedef struct eval_eye eval_eye; /* a detector with its session */
-nn_status eval_eye_open(const char *detector, const char *device, int64_t threads,
-                        eval_eye **out) NN_CHECKED;
+nn_status eval_eye_open(const char *detector, const device_settings *on, eval_eye **out) NN_CHECKED;
 void eval_eye_close(eval_eye *eye);
 int eval_eye_width(const eval_eye *eye); /* features of a picture */
 

@@ -15,9 +15,9 @@ struct eval_eye {
     float *pixels, *logits, *features; /* of a batch */
 };
 
-static nn_status open_eye(eval_eye *eye, const char *detector, const char *device, int64_t threads)
+static nn_status open_eye(eval_eye *eye, const char *detector, const device_settings *on)
 {
-    NN_TRY(nn_device_open(device, (int)threads, &eye->device));
+    NN_TRY(device_open(on, &eye->device));
     NN_TRY(detector_open(detector, eye->device, &eye->config, &eye->params));
     const detector_config *c = &eye->config;
     NN_TRY(detector_session_create(c, eye->params, eye->device, BATCH, &eye->session));
@@ -31,11 +31,11 @@ static nn_status open_eye(eval_eye *eye, const char *detector, const char *devic
     return NN_OK;
 }
 
-nn_status eval_eye_open(const char *detector, const char *device, int64_t threads, eval_eye **out)
+nn_status eval_eye_open(const char *detector, const device_settings *on, eval_eye **out)
 {
     eval_eye *eye = nn_alloc(1, sizeof(*eye));
     NN_NEED(eye);
-    nn_status status = open_eye(eye, detector, device, threads);
+    nn_status status = open_eye(eye, detector, on);
     if (status != NN_OK) {
         eval_eye_close(eye);
         return status;

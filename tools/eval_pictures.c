@@ -8,8 +8,9 @@
 #include "engine/base/file.h"
 #include "tools/eval.h"
 
-static const char *samples, *detector, *reference, *output, *device = "cpu";
-static int64_t threads, most_reference = 2000;
+static const char *samples, *detector, *reference, *output;
+static device_settings on = DEVICE_DEFAULTS;
+static int64_t most_reference = 2000;
 
 enum { MOST_PICTURE = 64 << 20, SEED = 1 };
 
@@ -38,12 +39,7 @@ const nn_option eval_pictures_options[] = {
       .value = "FILE",
       .required = true,
       .help = "results are written there" },
-    { .name = "device", .text = &device, .value = "NAME", .help = "device that computes" },
-    { .name = "threads",
-      .integer = &threads,
-      .low = 0,
-      .high = 1024,
-      .help = "threads; 0 = all processors" },
+    DEVICE_OPTIONS(on),
     { 0 },
 };
 
@@ -200,7 +196,7 @@ nn_status eval_pictures(const nn_cli *cli)
     eval_eye *eye;
     (void)cli;
     NN_TRY(eval_read_samples(samples, &set));
-    nn_status status = eval_eye_open(detector, device, threads, &eye);
+    nn_status status = eval_eye_open(detector, &on, &eye);
     if (status == NN_OK) {
         status = look(eye, &set);
         eval_eye_close(eye);

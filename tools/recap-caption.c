@@ -7,8 +7,9 @@
 #include "tools/captioning.h"
 
 static captioning_settings set = { CAPTIONING_DEFAULTS, .batch = 16, .method = NN_DECODE_BEAM };
-static const char *model_dir, *column, *prompt, *device_name = "cpu";
-static int64_t n_threads, n_captions = 1;
+static const char *model_dir, *column, *prompt;
+static int64_t n_captions = 1;
+static device_settings on = DEVICE_DEFAULTS;
 
 enum { MOST_FILE_BYTES = 256 << 20 };
 
@@ -34,12 +35,7 @@ static const nn_option options[] = {
       .high = 1000,
       .help = "captions a picture; more than one with --method sample" },
     CAPTIONING_OPTIONS(set),
-    { .name = "device", .text = &device_name, .value = "NAME", .help = "device that computes" },
-    { .name = "threads",
-      .integer = &n_threads,
-      .low = 0,
-      .high = 1024,
-      .help = "threads; 0 = all processors" },
+    DEVICE_OPTIONS(on),
     { 0 },
 };
 
@@ -127,7 +123,7 @@ static nn_status open_and_caption(const nn_cli *cli, nn_device *device)
     captioner_folder model;
     captioning *c = NULL;
     const char *prefix;
-    NN_TRY(captioner_folder_open(model_dir, device, &model));
+    NN_TRY(captioner_folder_open(model_dir, device, false, &model));
     nn_status status = choose_prefix(&model, &prefix);
     if (status == NN_OK) status = captioning_open(&model, device, &set, &prefix, 1, &c);
     if (status == NN_OK) status = caption_all(cli, c);
@@ -144,7 +140,7 @@ static nn_status run(const nn_cli *cli)
                        "--num-captions %lld needs --method sample; the other methods find one",
                        (long long)n_captions);
     set.batch = nn_min(set.batch, cli->n_arguments);
-    NN_TRY(nn_device_open(device_name, (int)n_threads, &device));
+    NN_TRY(device_open(&on, &device));
     nn_status status = open_and_caption(cli, device);
     nn_device_close(device);
     return status;

@@ -9,14 +9,14 @@
 #include "engine/base/rng.h"
 #include "models/sampler.h"
 #include "models/stable_diffusion.h"
-#include "tools/cli.h"
+#include "tools/device.h"
 #include "tools/prompts.h"
 #include "tools/sample_output.h"
 
 static const char *model_dir, *prompt, *prompt_file, *negative = "", *scheduler = "ddim", *output,
                                                      *output_dir;
-static const char *device_name = "cpu";
-static int64_t n_threads, n_steps = 50, seed, height, width, batch_size = 1, per_prompt = 1;
+static device_settings on = DEVICE_DEFAULTS;
+static int64_t n_steps = 50, seed, height, width, batch_size = 1, per_prompt = 1;
 static double guidance = 7.5, eta;
 static bool karras;
 static int rng_kind;
@@ -97,12 +97,7 @@ static const nn_option options[] = {
       .value = "DIR",
       .help = "where many go, with samples.jsonl; pictures that are there already are not drawn "
               "again" },
-    { .name = "device", .text = &device_name, .value = "NAME", .help = "device that computes" },
-    { .name = "threads",
-      .integer = &n_threads,
-      .low = 0,
-      .high = 1024,
-      .help = "threads; 0 = all processors" },
+    DEVICE_OPTIONS(on),
     { 0 },
 };
 
@@ -290,7 +285,7 @@ static nn_status open_job(job *j)
     if (output && j->list.n * per_prompt != 1)
         return nn_fail(NN_ARGUMENT, "%lld pictures do not fit into --output; give --output-dir",
                        (long long)(j->list.n * per_prompt));
-    NN_TRY(nn_device_open(device_name, (int)n_threads, &j->device));
+    NN_TRY(device_open(&on, &j->device));
     NN_TRY(sd_model_open(model_dir, j->device, SD_LOAD, 0, false, &j->model));
     int64_t stride = vae_stride(&j->model.vae), usual = j->model.unet.sample_size * stride;
     height = height ? height : usual;

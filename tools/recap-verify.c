@@ -4,30 +4,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/alloc.h"
 #include "engine/base/clock.h"
-#include "tools/cli.h"
+#include "tools/apart.h"
+#include "tools/device.h"
 #include "tools/verify.h"
 
-static const char *const dtypes[] = { "f32", "bf16", NULL };
-static const char *device_name = "cpu", *only;
-static int dtype;
-static int64_t n_threads;
+static const char *only;
+static bool list;
+static int64_t limit;
+static device_settings on = DEVICE_DEFAULTS;
 
 static const nn_option options[] = {
-    { .name = "device",
-      .text = &device_name,
-      .value = "NAME",
-      .help = "device that runs the networks" },
-    { .name = "threads",
-      .integer = &n_threads,
-      .low = 0,
-      .high = 1024,
-      .help = "threads; 0 = all processors" },
-    { .name = "dtype",
-      .choice = &dtype,
-      .choices = dtypes,
-      .help = "what convolutions and matrix products compute in" },
+    DEVICE_OPTIONS(on),
     { .name = "only", .text = &only, .value = "GLOB", .help = "run the cases whose name matches" },
+    { .name = "limit",
+      .integer = &limit,
+      .low = 0,
+      .high = 1e6,
+      .help = "seconds that a case may take; 0 = any" },
+    { .name = "list", .flag = &list, .help = "name the cases and stop" },
     { 0 },
 };
 
@@ -59,68 +55,122 @@ typedef struct tally {
     int passed, failed, skipped;
 } tally;
 
-static void run_case(tally *t, const json_t *json, nn_device *device)
+typedef struct job {
+    const json_t **cases; /* those that are wanted */
+    tally *tally;         /* in memory that all processes share */
+    nn_device *device;    /* of this process */
+} job;
+
+static const char *name_of(const json_t *json)
 {
     const char *name = json_string_value(json_object_get(json, "name"));
-    const char *network = json_string_value(json_object_get(json, "network"));
-    const json_t *tolerance = json_object_get(json, "tolerance");
-    if (!name || !network) {
-        printf("%-36s FAILED  a case needs \"name\" and \"network\"\n", name ? name : "(nameless)");
-        t->failed++;
-        return;
+    return name ? name : "(nameless)";
+}
+
+static void fail_case(tally *t, const char *why)
+{
+    printf("FAILED  %s\n", why);
+    t->failed++;
+}
+
+static void report(tally *t, const verify_case *v, nn_status status, double seconds)
+{
+    char line[1024];
+    if (status != NN_OK || v->worst > 1) {
+        snprintf(line, sizeof(line), "%7.3f of tolerance %7.2f s  %s", v->worst, seconds,
+                 status != NN_OK ? nn_error_message() : v->why);
+        fail_case(t, line);
+    } else {
+        printf("ok      %7.3f of tolerance %7.2f s\n", v->worst, seconds);
+        t->passed++;
     }
-    if (only && fnmatch(only, name, 0) != 0) return;
-    verify_case v = { .name = name, .json = json, .device = device, .abs = 2e-4, .rel = 1e-3 };
-    if (nn_device_storage(device) == NN_BF16) v.share = 1.0 / 32;
+}
+
+static nn_status run_case(void *ctx, int64_t i)
+{
+    job *j = ctx;
+    const json_t *json = j->cases[i], *tolerance = json_object_get(json, "tolerance");
+    const char *network = json_string_value(json_object_get(json, "network"));
+    if (nn_cli_interrupted()) return nn_fail(NN_INTERRUPTED, "interrupted");
+    printf("%-36s ", name_of(json));
+    fflush(stdout); /* what is under way can be seen */
+    verify_case v = {
+        .name = name_of(json), .json = json, .device = j->device, .abs = 2e-4, .rel = 1e-3
+    };
+    if (j->device->arithmetic == NN_BF16) v.share = 1.0 / 32;
     if (json_object_get(tolerance, "abs"))
         v.abs = json_number_value(json_object_get(tolerance, "abs"));
     if (json_object_get(tolerance, "rel"))
         v.rel = json_number_value(json_object_get(tolerance, "rel"));
     double start = nn_clock_seconds();
-    verify_fn *run = verify_network(network);
-    nn_status status = run ? run(&v) : NN_UNSUPPORTED;
-    double seconds = nn_clock_seconds() - start;
-    if (status == NN_UNSUPPORTED) {
-        printf("%-36s skipped: not implemented\n", name);
-        t->skipped++;
-    } else if (status != NN_OK || v.worst > 1) {
-        printf("%-36s FAILED  %7.3f of tolerance %7.2f s  %s\n", name, v.worst, seconds,
-               status != NN_OK ? nn_error_message() : v.why);
-        t->failed++;
-    } else {
-        printf("%-36s ok      %7.3f of tolerance %7.2f s\n", name, v.worst, seconds);
-        t->passed++;
+    verify_fn *run = network ? verify_network(network) : NULL;
+    if (network && !run) {
+        printf("skipped: not implemented\n");
+        j->tally->skipped++;
+        return NN_OK;
     }
-    fflush(stdout);
+    nn_status status = run ? run(&v) : nn_fail(NN_FORMAT, "a case needs \"name\" and \"network\"");
+    report(j->tally, &v, status, nn_clock_seconds() - start);
+    return status;
 }
 
-static nn_status run_cases(const json_t *root, const char *path)
+static void lose_case(void *ctx, int64_t i, const char *why)
+{
+    (void)i;
+    fail_case(((job *)ctx)->tally, why);
+}
+
+static nn_status open_device(void *ctx)
+{
+    return device_open(&on, &((job *)ctx)->device);
+}
+
+static void close_device(void *ctx)
+{
+    nn_device_close(((job *)ctx)->device);
+}
+
+static nn_status run_cases(job *j, int64_t n)
+{
+    const apart a = { .n = n,
+                      .seconds = limit,
+                      .ctx = j,
+                      .open = open_device,
+                      .job = run_case,
+                      .close = close_device,
+                      .lost = lose_case };
+    j->tally = apart_shared(sizeof(*j->tally));
+    NN_NEED(j->tally);
+    nn_status status = apart_run(&a);
+    tally t = *j->tally;
+    if (status == NN_OK || status == NN_INTERRUPTED)
+        printf("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped);
+    NN_TRY(status);
+    return t.failed ? nn_fail(NN_NUMERIC, "%d of %d cases failed", t.failed, t.passed + t.failed)
+                    : NN_OK;
+}
+
+static nn_status choose_cases(const json_t *root, const char *path)
 {
     const json_t *cases = json_object_get(root, "cases");
     json_t *one;
     size_t i;
-    tally t = { 0 };
-    nn_device *device;
+    int64_t n = 0;
     if (json_integer_value(json_object_get(root, "format")) != 1 || !json_is_array(cases))
         return nn_fail(NN_FORMAT,
                        "%s: not a case file: \"format\": 1 and a list \"cases\" are expected",
                        path);
-    NN_TRY(nn_device_open(device_name, (int)n_threads, &device));
-    nn_status status = nn_device_compute(device, dtype ? NN_BF16 : NN_F32);
-    if (status != NN_OK) {
-        nn_device_close(device);
-        return status;
-    }
+    job j = { .cases = nn_alloc((int64_t)json_array_size(cases), sizeof(*j.cases)) };
+    NN_NEED(j.cases);
     json_array_foreach(cases, i, one)
     {
-        if (nn_cli_interrupted()) break;
-        run_case(&t, one, device);
+        if (only && fnmatch(only, name_of(one), 0) != 0) continue;
+        if (list) puts(name_of(one));
+        j.cases[n++] = one;
     }
-    nn_device_close(device);
-    printf("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped);
-    if (nn_cli_interrupted()) return nn_fail(NN_INTERRUPTED, "interrupted");
-    return t.failed ? nn_fail(NN_NUMERIC, "%d of %d cases failed", t.failed, t.passed + t.failed)
-                    : NN_OK;
+    nn_status status = list ? NN_OK : run_cases(&j, n);
+    nn_free(j.cases);
+    return status;
 }
 
 static nn_status verify(const nn_cli *cli)
@@ -129,7 +179,7 @@ static nn_status verify(const nn_cli *cli)
     json_error_t error;
     json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
     if (!root) return nn_fail(NN_FORMAT, "%s:%d: %s", path, error.line, error.text);
-    nn_status status = run_cases(root, path);
+    nn_status status = choose_cases(root, path);
     json_decref(root);
     return status;
 }

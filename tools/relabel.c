@@ -15,8 +15,9 @@
 
 static captioning_settings set = { CAPTIONING_DEFAULTS, .batch = 64 };
 static const char *input, *output, *model_dir, *base_dir, *columns = "short,long", *base_column,
-                                                          *tokenizer, *device_name = "cpu";
-static int64_t n_threads, least_words = 2, most_words, most_tokens = 75, most_shards;
+                                                          *tokenizer;
+static device_settings on = DEVICE_DEFAULTS;
+static int64_t least_words = 2, most_words, most_tokens = 75, most_shards;
 static bool drop_flagged, strict;
 
 const nn_option relabel_options[] = {
@@ -76,12 +77,7 @@ const nn_option relabel_options[] = {
       .help = "shards to do in this run; 0 = all" },
     { .name = "strict", .flag = &strict, .help = "stop at the first sample that cannot be read" },
     CAPTIONING_OPTIONS(set),
-    { .name = "device", .text = &device_name, .value = "NAME", .help = "device that computes" },
-    { .name = "threads",
-      .integer = &n_threads,
-      .low = 0,
-      .high = 1024,
-      .help = "threads; 0 = all processors" },
+    DEVICE_OPTIONS(on),
     { 0 },
 };
 
@@ -125,7 +121,7 @@ static nn_status open_base(job *j)
     relabel_author *a = &j->author[0];
     const char *prefix = "";
     if (!base_dir) return NN_OK;
-    NN_TRY(captioner_folder_open(base_dir, j->device, &a->model));
+    NN_TRY(captioner_folder_open(base_dir, j->device, false, &a->model));
     const captioner_styles *s = &a->model.styles;
     if (base_column || s->n)
         NN_TRY(add_column(a, base_dir, base_column ? base_column : s->column[0], "base", &prefix));
@@ -141,7 +137,7 @@ static nn_status open_tuned(job *j)
     relabel_author *a = &j->author[1];
     const char *prefix[CAPTIONING_PREFIXES];
     char *save;
-    NN_TRY(captioner_folder_open(model_dir, j->device, &a->model));
+    NN_TRY(captioner_folder_open(model_dir, j->device, false, &a->model));
     if (strlen(columns) >= sizeof(j->names))
         return nn_fail(NN_ARGUMENT, "--columns: longer than %zu characters", sizeof(j->names) - 1);
     snprintf(j->names, sizeof(j->names), "%s", columns);
@@ -341,7 +337,7 @@ static void report(const job *j)
 
 static nn_status prepare(job *j)
 {
-    NN_TRY(nn_device_open(device_name, (int)n_threads, &j->device));
+    NN_TRY(device_open(&on, &j->device));
     if (tokenizer) NN_TRY(nn_clip_bpe_open(tokenizer, &j->counter));
     NN_TRY(open_base(j));
     NN_TRY(open_tuned(j));

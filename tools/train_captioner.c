@@ -188,7 +188,7 @@ static nn_status open_model(job *j)
         NN_TRY(captioner_folder_draw(config_dir, tokenizer ? tokenizer : config_dir, j->device,
                                      (uint64_t)set.seed, &j->model));
     else
-        NN_TRY(captioner_folder_open(model_dir, j->device, &j->model));
+        NN_TRY(captioner_folder_open(model_dir, j->device, true, &j->model));
     if (length > j->model.config.text.max_positions)
         return nn_fail(NN_ARGUMENT, "--max-caption-tokens is %lld; the model has %lld positions",
                        (long long)length, (long long)j->model.config.text.max_positions);

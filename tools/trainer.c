@@ -40,7 +40,10 @@ static nn_status make_plans(loop *l)
     NN_TRY(nn_plan_create(l->pass_graph, t->device, &options, &l->pass));
     NN_TRY(nn_graph_create(&l->update_graph));
     nn_optimizer_add(t->optimizer, l->update_graph);
-    return nn_plan_create(l->update_graph, t->device, &options, &l->update);
+    NN_TRY(nn_plan_create(l->update_graph, t->device, &options, &l->update));
+    t->pass = l->pass;
+    t->update = l->update;
+    return NN_OK;
 }
 
 static nn_status save(loop *l)
@@ -154,6 +157,30 @@ static nn_status write_profile(loop *l)
     return status;
 }
 
+/* What a pass and the update after it compute, and what they hold. */
+static void log_plans(const loop *l)
+{
+    const trainer *t = l->t;
+    nn_plan_stats a = nn_plan_stats_of(l->pass), b = nn_plan_stats_of(l->update);
+    double passes = (double)t->set.accumulate;
+    int64_t copies = t->optimizer->ema ? 5 : 4; /* values, gradients, two moments, average */
+    nn_field fields[] = {
+        { "parameters", (double)nn_params_count(t->params) },
+        { "gflop", 1e-9 * (passes * a.flops + b.flops) },
+        { "launches", passes * (double)a.n_launches + (double)b.n_launches },
+        { "state_bytes", (double)(copies * t->params->n_elems * (int64_t)sizeof(float)) },
+        { "activation_bytes", (double)(a.activation_bytes + b.activation_bytes) },
+        { "workspace_bytes", (double)(a.workspace_bytes + b.workspace_bytes) },
+        { "program_bytes", (double)(a.program_bytes + b.program_bytes) },
+    };
+    nn_cli_log("plan", fields, NN_COUNT(fields));
+    nn_log(NN_LOG_INFO,
+           "%s: %.2f M parameters, %.1f MB of activations, %.2f GFLOP in %" PRId64
+           " kernels a pass",
+           t->what, 1e-6 * (double)nn_params_count(t->params),
+           1e-6 * (double)(a.activation_bytes + a.workspace_bytes), 1e-9 * a.flops, a.n_launches);
+}
+
 static nn_status run(loop *l)
 {
     trainer *t = l->t;
@@ -165,13 +192,7 @@ static nn_status run(loop *l)
     NN_TRY(trainer_describe(t, &l->description));
     NN_TRY(nn_optimizer_create(t->params, &options, &t->optimizer));
     NN_TRY(make_plans(l));
-    nn_plan_stats stats = nn_plan_stats_of(l->pass);
-    nn_log(NN_LOG_INFO,
-           "%s: %.2f M parameters, %.1f MB of activations, %.2f GFLOP in %" PRId64
-           " kernels a pass",
-           t->what, 1e-6 * (double)nn_params_count(t->params),
-           1e-6 * (double)(stats.activation_bytes + stats.workspace_bytes), 1e-9 * stats.flops,
-           stats.n_launches);
+    log_plans(l);
     NN_TRY(resume(l));
     NN_TRY(steps(l));
     return s->profile ? write_profile(l) : NN_OK;
@@ -188,6 +209,7 @@ nn_status trainer_run(trainer *t)
     nn_graph_destroy(l.update_graph);
     nn_optimizer_destroy(t->optimizer);
     t->optimizer = NULL;
+    t->pass = t->update = NULL;
     nn_free(l.directory);
     nn_text_free(&l.description);
     return status;

@@ -5,12 +5,13 @@
 
 #include "engine/checkpoint.h"
 #include "engine/optim.h"
-#include "tools/cli.h"
+#include "tools/device.h"
 
 /* What the command line decides. Options with the names that users of diffusers' trainers know. */
 typedef struct trainer_settings {
-    const char *output, *device;
-    int64_t threads, steps, batch, accumulate, warmup, seed, checkpoint_every, keep;
+    const char *output;
+    device_settings on;
+    int64_t steps, batch, accumulate, warmup, seed, checkpoint_every, keep;
     int schedule; /* index in trainer_schedules */
     double lr, beta1, beta2, eps, weight_decay, clip_norm, ema_decay;
     bool profile;
@@ -20,7 +21,7 @@ extern const char *const trainer_schedules[];
 
 /* Of everything but the number of updates and the learning rate. */
 #define TRAINER_DEFAULTS                                                                           \
-    .device = "cpu", .batch = 64, .accumulate = 1, .checkpoint_every = 500, .keep = 2,             \
+    .on = DEVICE_DEFAULTS, .batch = 64, .accumulate = 1, .checkpoint_every = 500, .keep = 2,       \
     .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .clip_norm = 1.0
 
 /* Rows of an option table for the settings `s`. */
@@ -31,17 +32,7 @@ extern const char *const trainer_schedules[];
       .required = true,                                                                            \
       .incidental = true,                                                                          \
       .help = "where checkpoints and the trained model go" },                                      \
-        { .name = "device",                                                                        \
-          .text = &(s).device,                                                                     \
-          .value = "NAME",                                                                         \
-          .incidental = true,                                                                      \
-          .help = "device that computes" },                                                        \
-        { .name = "threads",                                                                       \
-          .integer = &(s).threads,                                                                 \
-          .low = 0,                                                                                \
-          .high = 1024,                                                                            \
-          .incidental = true,                                                                      \
-          .help = "threads; 0 = all processors" },                                                 \
+        DEVICE_OPTIONS((s).on),                                                                    \
         { .name = "max-train-steps",                                                               \
           .integer = &(s).steps,                                                                   \
           .low = 1,                                                                                \
@@ -150,6 +141,7 @@ typedef struct trainer {
     nn_status (*after)(void *ctx, struct trainer *t, int64_t step);
     /* Set by trainer_run. */
     nn_optimizer *optimizer;
+    const nn_plan *pass, *update; /* while it runs */
     int64_t step;
     double loss; /* mean over the last update's passes */
 } trainer;

@@ -35,7 +35,7 @@ nn_status trainer_command(const trainer_settings *set, void *ctx, trainer_work *
         nn_log(NN_LOG_INFO, "%s: %" PRId64 " updates are done already", set->output, set->steps);
         return NN_OK;
     }
-    nn_status status = nn_device_open(set->device, (int)set->threads, &device);
+    nn_status status = device_open(&set->on, &device);
     if (status == NN_OK) status = nn_file_make_dir(set->output);
     if (status == NN_OK) status = work(ctx, device);
     if (status == NN_OK) status = mark_finished(set);

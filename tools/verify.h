@@ -54,8 +54,8 @@ nn_status verify_fill(const verify_case *v, nn_params *params, const char *const
 void verify_to_nhwc(const float *src, int rank, const int64_t *dim, float *dst);
 void verify_to_nchw(const float *src, int rank, const int64_t *dim, float *dst);
 
-/* Configuration: `preset` if the file names it, else the inline object (or its child `part`) as
- * JSON. */
+/* Configuration: `preset` if the file names it, else the inline object (or its child `part`),
+ * borrowed. */
 nn_status verify_config(const verify_case *v, const char *preset, const char *part, bool *is_preset,
                         nn_json *json) NN_CHECKED;
 

@@ -91,7 +91,6 @@ nn_status verify_blip_generate(verify_case *v)
     verify_tensor pixels = { 0 }, ids = { 0 };
     NN_TRY(verify_config(v, "blip-base", NULL, &preset, &json));
     nn_status status = preset ? NN_OK : captioner_config_parse(&json, &c);
-    nn_json_close(&json);
     if (status == NN_OK) status = verify_input(v, "pixels", 0, &pixels);
     if (status == NN_OK) status = verify_input(v, "ids", 0, &ids);
     if (status == NN_OK) status = nn_params_create(&params);

@@ -1,5 +1,6 @@
 /* Cases without a network: samplers on a formula, resizing. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "data/resize.h"

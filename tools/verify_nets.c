@@ -179,10 +179,7 @@ static nn_status configure(const verify_case *v, const char *preset, parse_fn *p
     nn_json json;
     bool is_preset;
     NN_TRY(verify_config(v, preset, NULL, &is_preset, &json));
-    if (is_preset) return NN_OK;
-    nn_status status = parse(&json, out);
-    nn_json_close(&json);
-    return status;
+    return is_preset ? NN_OK : parse(&json, out);
 }
 
 static nn_status parse_unet(const nn_json *json, void *out)

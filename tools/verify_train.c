@@ -274,13 +274,9 @@ static nn_status configure_diffusion(const verify_case *v, trainee *r)
     nn_json json;
     NN_TRY(verify_config(v, "sd14", "unet", &preset, &json));
     if (preset) return NN_OK;
-    nn_status status = unet_config_parse(&json, &r->unet);
-    nn_json_close(&json);
-    NN_TRY(status);
+    NN_TRY(unet_config_parse(&json, &r->unet));
     NN_TRY(verify_config(v, "sd14", "text", &preset, &json));
-    status = clip_text_config_parse(&json, &r->clip);
-    nn_json_close(&json);
-    return status;
+    return clip_text_config_parse(&json, &r->clip);
 }
 
 nn_status verify_train_diffusion(verify_case *v)
@@ -336,11 +332,7 @@ static nn_status configure_captioner(const verify_case *v, trainee *r)
     bool preset;
     nn_json json;
     NN_TRY(verify_config(v, "blip-base", NULL, &preset, &json));
-    if (!preset) {
-        nn_status status = captioner_config_parse(&json, &r->blip);
-        nn_json_close(&json);
-        NN_TRY(status);
-    }
+    if (!preset) NN_TRY(captioner_config_parse(&json, &r->blip));
     r->blip.text.label_smoothing = number_at(args, "label_smoothing", r->blip.text.label_smoothing);
     r->blip.text.dropout = 0;
     if (json_object_get(args, "tied"))

@@ -2,16 +2,23 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/onednn/onednn.h"
 
-const nn_kernel NN_CPU_NAME(linear)[] = { NN_DNNL_KERNEL("linear_f32_matmul",
-                                                         nn_dnnl_linear_accepts,
-                                                         nn_dnnl_linear_prepare, nn_dnnl_run),
-                                          { 0 } };
+const nn_kernel NN_CPU_NAME(linear)[] = {
+    NN_DNNL_KERNEL("linear_bf16_matmul", nn_dnnl_linear_bf16_accepts, nn_dnnl_linear_bf16_prepare,
+                   nn_dnnl_run),
+    NN_DNNL_KERNEL("linear_f32_matmul", nn_dnnl_linear_accepts, nn_dnnl_linear_prepare,
+                   nn_dnnl_run),
+    { 0 }
+};
 const nn_kernel NN_CPU_NAME(linear_bwd_x)[] = {
+    NN_DNNL_KERNEL("linear_bwd_x_bf16_matmul", nn_dnnl_linear_bf16_accepts,
+                   nn_dnnl_linear_bwd_x_bf16_prepare, nn_dnnl_run),
     NN_DNNL_KERNEL("linear_bwd_x_f32_matmul", nn_dnnl_linear_accepts, nn_dnnl_linear_bwd_x_prepare,
                    nn_dnnl_run),
     { 0 }
 };
 const nn_kernel NN_CPU_NAME(linear_bwd_w)[] = {
+    NN_DNNL_KERNEL("linear_bwd_w_bf16_inner_product", nn_dnnl_linear_bf16_accepts,
+                   nn_dnnl_linear_bwd_w_bf16_prepare, nn_dnnl_run),
     NN_DNNL_KERNEL("linear_bwd_w_f32_inner_product", nn_dnnl_linear_accepts,
                    nn_dnnl_linear_bwd_w_prepare, nn_dnnl_run),
     { 0 }

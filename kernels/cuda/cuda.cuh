@@ -38,6 +38,7 @@ typedef struct nn_cuda {
     cudaStream_t stream;
     cublasLtHandle_t blas; /* opened by nn_cuda_blas */
     nn_cuda_fault *fault;  /* on the device */
+    cudaEvent_t marks[2];  /* of nn_device_mark; made at first use */
     int n_processors;      /* streaming multiprocessors */
     int shared_bytes;      /* that a block may have */
     int capability;        /* 80, 90, ... */

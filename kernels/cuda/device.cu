@@ -82,6 +82,8 @@ static void close(nn_device *d)
     nn_cuda *g = gpu(d);
     if (!g) return;
     if (g->blas) cublasLtDestroy(g->blas);
+    for (int i = 0; i < 2; i++)
+        if (g->marks[i]) cudaEventDestroy(g->marks[i]);
     if (g->fault) cudaFree(g->fault);
     if (g->stream) cudaStreamDestroy(g->stream);
     nn_free(g);
@@ -132,6 +134,38 @@ static nn_status zero(nn_device *d, void *dst, int64_t bytes)
     return nn_cuda_status(cudaStreamSynchronize(gpu(d)->stream), "zero");
 }
 
+/* Other threads of the program may call the runtime meanwhile. */
+static nn_status begin_capture(nn_device *d)
+{
+    return nn_cuda_status(cudaStreamBeginCapture(gpu(d)->stream, cudaStreamCaptureModeThreadLocal),
+                          "cudaStreamBeginCapture");
+}
+
+static nn_status end_capture(nn_device *d, void **recording)
+{
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t executable = NULL;
+    *recording = NULL;
+    CUDA_TRY(cudaStreamEndCapture(gpu(d)->stream, &graph));
+    const cudaError_t error = cudaGraphInstantiate(&executable, graph, 0);
+    cudaGraphDestroy(graph);
+    NN_TRY(nn_cuda_status(error, "cudaGraphInstantiate"));
+    *recording = executable;
+    return NN_OK;
+}
+
+static nn_status launch_capture(nn_device *d, void *recording)
+{
+    return nn_cuda_status(cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording), gpu(d)->stream),
+                          "cudaGraphLaunch");
+}
+
+static void free_capture(nn_device *d, void *recording)
+{
+    (void)d;
+    cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording));
+}
+
 static nn_status report(const nn_cuda_fault *f)
 {
     switch (f->kind) {
@@ -157,6 +191,22 @@ static nn_status sync(nn_device *d)
     return report(&f);
 }
 
+static nn_status mark(nn_device *d, int which)
+{
+    nn_cuda *g = gpu(d);
+    if (!g->marks[which]) CUDA_TRY(cudaEventCreate(&g->marks[which]));
+    return nn_cuda_status(cudaEventRecord(g->marks[which], g->stream), "cudaEventRecord");
+}
+
+static nn_status elapsed(nn_device *d, double *seconds)
+{
+    float ms = 0;
+    NN_TRY(sync(d));
+    CUDA_TRY(cudaEventElapsedTime(&ms, gpu(d)->marks[0], gpu(d)->marks[1]));
+    *seconds = 1e-3 * (double)ms;
+    return NN_OK;
+}
+
 extern "C" const nn_backend nn_cuda_backend = { .name = "cuda",
                                                 .kernels = nn_cuda_table,
                                                 .host_memory = false,
@@ -169,4 +219,10 @@ extern "C" const nn_backend nn_cuda_backend = { .name = "cuda",
                                                 .write = write,
                                                 .read = read,
                                                 .zero = zero,
-                                                .sync = sync };
+                                                .sync = sync,
+                                                .mark = mark,
+                                                .elapsed = elapsed,
+                                                .begin_capture = begin_capture,
+                                                .end_capture = end_capture,
+                                                .launch_capture = launch_capture,
+                                                .free_capture = free_capture };

@@ -5,7 +5,7 @@
 #include "kernels/cuda/philox.cuh"
 
 struct dropout_draw {
-    uint64_t seed;
+    nn_philox_key key;
     uint32_t threshold;
     float factor; /* of what is kept */
 };
@@ -21,9 +21,10 @@ __global__ void __launch_bounds__(NN_MAP_THREADS)
     if (i >= n) return;
     const bool whole = i + W <= n;
     if (whole) v = nn_load<W>(x + i);
+    const uint64_t key = nn_philox_take(d.key);
 #pragma unroll
     for (int j = 0; j < W; j += 4) {
-        const nn_philox_words word = nn_philox_at((uint64_t)(i + j) / 4, d.seed);
+        const nn_philox_words word = nn_philox_at((uint64_t)(i + j) / 4, key);
 #pragma unroll
         for (int k = 0; k < 4; k++) {
             const float factor = word.at[k] >= d.threshold ? d.factor : 0.0f;
@@ -45,7 +46,7 @@ __global__ void __launch_bounds__(NN_MAP_THREADS)
     if (i >= steps.n) return;
     int64_t at[2];
     nn_offsets(steps, i, at);
-    const nn_philox_words word = nn_philox_at((uint64_t)i / 4, d.seed);
+    const nn_philox_words word = nn_philox_at((uint64_t)i / 4, nn_philox_take(d.key));
     uint32_t drawn = word.at[0];
 #pragma unroll
     for (int k = 1; k < 4; k++) drawn = i % 4 == k ? word.at[k] : drawn;
@@ -55,7 +56,7 @@ __global__ void __launch_bounds__(NN_MAP_THREADS)
 static dropout_draw draw_of(const nn_call *c)
 {
     const double p = static_cast<const nn_dropout_params *>(c->params)->p;
-    return { c->seed, (uint32_t)(p * 0x1p32), (float)(1 / (1 - p)) };
+    return { nn_philox_key_of(c), (uint32_t)(p * 0x1p32), (float)(1 / (1 - p)) };
 }
 
 static nn_status run_packed(const nn_call *c)

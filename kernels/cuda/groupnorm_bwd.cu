@@ -37,7 +37,7 @@ __device__ __forceinline__ void groupnorm_bwd_add(const T *dy, int64_t dy_pitch,
                                                   int lanes, const groupnorm_bwd_channels<W> &c,
                                                   float (&sum)[W], float (&sum_h)[W])
 {
-    constexpr int UNROLL = SILU && W == 8 ? 2 : 1; /* as registers allow */
+    [[maybe_unused]] constexpr int UNROLL = SILU && W == 8 ? 2 : 1; /* as registers allow */
 #pragma unroll UNROLL
     for (int64_t p = begin; p < end; p += lanes) {
         const nn_vec<T, W> v = nn_load<W>(x + p * x_pitch), g = nn_load<W>(dy + p * dy_pitch);
@@ -60,7 +60,7 @@ __device__ __forceinline__ void groupnorm_bwd_write(const T *dy, int64_t dy_pitc
                                                     const float (&mean_e)[W],
                                                     const float (&mean_eh)[W])
 {
-    constexpr int UNROLL = SILU && W == 8 ? 2 : 1;
+    [[maybe_unused]] constexpr int UNROLL = SILU && W == 8 ? 2 : 1;
 #pragma unroll UNROLL
     for (int64_t p = begin; p < end; p += lanes) {
         nn_vec<T, W> v = nn_load<W>(x + p * x_pitch);

@@ -25,4 +25,26 @@ __device__ __forceinline__ nn_philox_words nn_philox_at(uint64_t block, uint64_t
     return c;
 }
 
+/* Where a running kernel finds its key: in the call or, since runs are recorded and repeated, in
+ * device memory. */
+struct nn_philox_key {
+    const uint64_t *run_seed; /* NULL: the key is `seed` */
+    uint64_t seed, stream_id;
+};
+
+static inline nn_philox_key nn_philox_key_of(const nn_call *c)
+{
+    return { c->run_seed, c->seed, c->stream_id };
+}
+
+/* The key; mixed as nn_mix of engine/base/rng.h does, bit for bit. */
+__device__ __forceinline__ uint64_t nn_philox_take(const nn_philox_key &key)
+{
+    if (!key.run_seed) return key.seed;
+    uint64_t z = *key.run_seed + (key.stream_id + 1) * 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
 #endif

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fiber.h"
+#include "race.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -76,6 +77,7 @@ void switch_to(fiber *from, thread *next)
 
 void leave()
 {
+    if (with_races) race_settle();
     thread *t = block.current;
     t->w->exited |= 1u << t->lane;
     block.n_exited++;
@@ -139,6 +141,7 @@ void run_block(const launch_config &config)
 {
     begin_block(config);
     shared_begin_block();
+    if (with_races) race_begin_block();
     thread *first = next_thread(&block.warps[0]);
     first->on = idle_fiber();
     make_current(first);
@@ -185,6 +188,7 @@ void run_grid(const launch_config &config, const std::function<void()> &body)
     block.n_threads = config.block.x * config.block.y * config.block.z;
     block.n_warps = (block.n_threads + 31) / 32;
     shared_begin_grid(config);
+    if (with_races) race_begin_grid();
     for (uint64_t i = 0; i < n_blocks; i++) {
         uint64_t b = (i * step + first) % n_blocks;
         blockIdx = { unsigned(b % config.grid.x), unsigned(b / config.grid.x % config.grid.y),

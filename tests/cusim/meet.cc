@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "block.h"
+#include "race.h"
 
 namespace cusim
 {
@@ -92,6 +93,7 @@ void join(warp *w, meeting *m, const char *name, collective_fn execute, unsigned
     unsigned mask = m->mask;
     *m = w->meetings[--w->n_meetings];
     if (execute) execute(mask, w->slots);
+    if (with_races && !execute) race_syncwarp(unsigned(w - block.warps), mask);
     w->ready |= mask & ~bit;
 }
 
@@ -101,6 +103,7 @@ void collective(const char *name, collective_fn execute, unsigned mask, void *sl
 {
     warp *w = block.current->w;
     unsigned self = block.current->lane, bit = 1u << self;
+    if (with_races) race_settle();
     check_meeting(name, mask, at);
     w->slots[self] = slot;
     meeting *m = find_meeting(w, mask);
@@ -130,6 +133,7 @@ void barrier_complete_if_all()
         b.result = int(b.n_true);
         break;
     }
+    if (with_races) race_barrier();
     b.n_arrived = b.n_true = 0;
     for (unsigned i = 0; i < block.n_warps; i++) {
         block.warps[i].ready |= block.warps[i].at_barrier;
@@ -141,6 +145,7 @@ int barrier(barrier_kind kind, int value, place at)
 {
     barrier_state &b = block.barrier;
     thread *self = block.current;
+    if (with_races) race_settle();
     if (b.n_arrived == 0) {
         b.kind = kind;
         b.at = at;

@@ -203,6 +203,12 @@ bool memory_is_device(const void *p, size_t bytes)
     return offset + bytes <= next->first + next->second;
 }
 
+void memory_region(const char **base, size_t *bytes)
+{
+    *base = device.base;
+    *bytes = device.bytes;
+}
+
 bool memory_is_pinned(const void *p)
 {
     auto next = pinned.upper_bound(static_cast<const char *>(p));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "block.h"
+#include "race.h"
 
 namespace cusim
 {
@@ -100,7 +101,10 @@ template <int n, bool transposed> void execute_ldmatrix(unsigned, void *const sl
 template <int n, bool transposed>
 void ldmatrix(const char *name, uint32_t *r, const void *row, place at)
 {
-    if (int(lane()) < 8 * n) need_shared(row, 16, 16, name, at);
+    if (int(lane()) < 8 * n) {
+        need_shared(row, 16, 16, name, at);
+        if (with_races) race_touch(current_thread(), row, 16, race_kind::read, race_place(at));
+    }
     ldmatrix_slot slot = { r, row };
     collective(name, execute_ldmatrix<n, transposed>, full, &slot, at);
 }
@@ -109,6 +113,7 @@ struct copy {
     void *to;
     const void *from; // NULL: zeros
     unsigned bytes, group;
+    location at; // for the race detector
 };
 
 // Of one thread. Group numbers count from 0; copies join the group `committed`.
@@ -123,9 +128,17 @@ void copy_begin(void *to, const void *from, bool valid, unsigned bytes, place at
 {
     need_shared(to, bytes, bytes, "cp.async", at);
     if (valid) need_device(from, bytes, bytes, "cp.async", at);
+    location started = with_races ? race_place(at) : 0;
+    if (with_races) race_copying(current_thread(), to, bytes, started);
     memset(to, poison, bytes);
     copy_queue &q = queues[current_thread()];
-    q.pending.push_back({ to, valid ? from : nullptr, bytes, q.committed });
+    q.pending.push_back({ to, valid ? from : nullptr, bytes, q.committed, started });
+}
+
+void finish_copy(const copy &c)
+{
+    if (c.from) race_touch(current_thread(), c.from, c.bytes, race_kind::read, c.at);
+    race_copied(current_thread(), c.to, c.bytes, c.at);
 }
 
 } // namespace
@@ -136,6 +149,7 @@ void copy_wait(unsigned pending)
     size_t done = 0;
     while (done < q.pending.size() && q.pending[done].group + pending < q.committed) {
         const copy &c = q.pending[done++];
+        if (with_races) finish_copy(c);
         if (c.from)
             memcpy(c.to, c.from, c.bytes);
         else

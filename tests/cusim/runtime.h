@@ -51,6 +51,7 @@ void memory_open(const char *who);  // the device's memory may be touched
 void memory_close();                // only by the host: a touch is reported
 void memory_check(const char *who); // aborts if the bytes around an allocation were written
 bool memory_is_device(const void *p, size_t bytes);
+void memory_region(const char **base, size_t *bytes);
 bool memory_is_pinned(const void *p);
 void red_zone_guard(void *p, size_t bytes); // fills; inaccessible where the build can see it
 bool red_zone_intact(const void *p, size_t bytes);
@@ -67,6 +68,8 @@ void copies_drop(unsigned thread);  // ptx.cc: forgets what the thread has not w
 void shared_begin_grid(const launch_config &config);
 void shared_begin_block();
 void shared_end_block();
+void shared_region(const char **base, size_t *bytes); // all that it can ever be
+size_t shared_start(const void *p);                   // where its array starts, from the base
 bool shared_contains(const void *p, size_t bytes);
 
 // stream.cc

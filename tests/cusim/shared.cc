@@ -92,6 +92,20 @@ void *shared_array(const void *key, const char *name, size_t bytes, size_t align
     return add(key, name, bytes);
 }
 
+void shared_region(const char **base, size_t *bytes)
+{
+    *base = arena;
+    *bytes = arena_bytes;
+}
+
+size_t shared_start(const void *p)
+{
+    size_t at = size_t(static_cast<const char *>(p) - arena), start = 0;
+    for (int i = 0; i < n_arrays; i++)
+        if (arrays[i].at <= at) start = arrays[i].at;
+    return start;
+}
+
 void *shared_dynamic()
 {
     return arena + arrays[0].at;

@@ -13,6 +13,6 @@ static const int64_t rows[][OP_MAX_ARGS] = {
     { 1, 1, 1, 1 }, { 7, 31, 33, 0 }, { 3, 64, 16, 1 }, { 33, 17, 65, 1 }, { 16, 127, 1, 1 },
 };
 
-const op_test nn_test_linear = { .build = build, OP_ROWS(rows) };
+const op_test nn_test_linear = { .build = build, OP_ROWS(rows), .bf16 = true };
 const op_test nn_test_linear_bwd_x = { .covered_by = "linear" };
 const op_test nn_test_linear_bwd_w = { .covered_by = "linear" };

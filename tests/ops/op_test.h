@@ -52,6 +52,7 @@ typedef struct op_test {
     double grad_tolerance; /* central differences in f64; 0 = 1e-6 */
     bool no_grad;          /* the op has no gradient */
     bool no_strided;       /* operands are always packed */
+    bool bf16;             /* a product: backends that keep f32 may round its operands to bf16 */
 } op_test;
 
 #define OP_ROWS(table) .rows = (table), .n_rows = (int)(sizeof(table) / sizeof((table)[0]))

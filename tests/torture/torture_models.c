@@ -104,7 +104,7 @@ static void look_at_latents(void)
 static nn_status open_captioner(void)
 {
     captioner_folder f;
-    NN_TRY(captioner_folder_open(scratch("captioner"), device, &f));
+    NN_TRY(captioner_folder_open(scratch("captioner"), device, false, &f));
     captioner_folder_close(&f);
     NN_TRY(captioner_folder_draw(scratch("captioner"), scratch("sd/tokenizer"), device, 1, &f));
     captioner_folder_close(&f);
@@ -134,7 +134,7 @@ static void look_at_captioner(void)
     captioner_folder f;
     torture_no_leftovers(scratch("again"));
     if (nn_file_exists(scratch("again/model.safetensors"))) { /* it is written last */
-        assert_int_equal(captioner_folder_open(scratch("again"), device, &f), NN_OK);
+        assert_int_equal(captioner_folder_open(scratch("again"), device, false, &f), NN_OK);
         captioner_folder_close(&f);
     }
     remove_files(scratch("again"));

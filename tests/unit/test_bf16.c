@@ -307,6 +307,41 @@ static void test_halves_only(void **unused)
     nn_device_close(n.device);
 }
 
+static uint64_t hash_on(nn_dtype device, bool exact, bool with_grads)
+{
+    net n = { .device = open_device("ref", 1) };
+    OK(nn_device_compute(n.device, device));
+    OK(nn_params_create(&n.params));
+    n.params->exact = exact;
+    OK(nn_graph_create(&n.g));
+    nn_graph_compute(n.g, device);
+    build(&n, &half);
+    OK(nn_params_alloc(n.params, n.device, with_grads));
+    OK(nn_params_init(n.params, 1));
+    nn_graph_destroy(n.g);
+    OK(nn_graph_create(&n.g)); /* exact weights can be computed with in bf16 */
+    nn_graph_compute(n.g, device);
+    build(&n, &half);
+    nn_keep(n.loss);
+    OK(nn_plan_create(n.g, n.device, NULL, &n.plan));
+    assert_int_equal(n.logits->view.dtype, device);
+    assert_true(isfinite(run(&n, 0, 0)));
+    uint64_t hash = hash_of(n.params);
+    close_net(&n);
+    return hash;
+}
+
+/* Masters of a training, and weights that are only passed on, keep f32 on a device in bf16. */
+static void test_exact_weights(void **unused)
+{
+    (void)unused;
+    uint64_t drawn = hash_on(NN_F32, false, false);
+    assert_true(hash_on(NN_BF16, false, true) == drawn);
+    assert_true(hash_on(NN_BF16, true, false) == drawn);
+    assert_true(hash_on(NN_BF16, true, true) == drawn);
+    assert_true(hash_on(NN_BF16, false, false) != drawn);
+}
+
 static void test_mixed_operands(void **unused)
 {
     nn_graph *g;
@@ -344,6 +379,7 @@ int main(void)
         cmocka_unit_test(test_the_copy_follows),
         cmocka_unit_test(test_learning),
         cmocka_unit_test_setup_teardown(test_halves_only, scratch_make, scratch_remove),
+        cmocka_unit_test(test_exact_weights),
         cmocka_unit_test(test_mixed_operands),
         cmocka_unit_test(test_who_can),
     };

@@ -123,6 +123,21 @@ static void test_styles(void **state)
     expect_failure(captioner_styles_parse("short", &s), NN_ARGUMENT, "column=prefix");
 }
 
+static void remove_folder(char *dir)
+{
+    char **names;
+    int64_t n;
+    OK(nn_file_list(dir, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        char *path = nn_format("%s/%s", dir, names[i]);
+        OK(nn_file_remove(path));
+        nn_free(path);
+    }
+    nn_file_list_free(names, n);
+    rmdir(dir);
+    nn_free(dir);
+}
+
 static void test_folder_survives_saving(void **state)
 {
     nn_device *d = open_device("cpu", 1);
@@ -131,7 +146,7 @@ static void test_folder_survives_saving(void **state)
     (void)state;
     OK(captioner_folder_draw(scratch_path, scratch_path, d, 3, &drawn));
     OK(captioner_folder_save(&drawn, copy));
-    OK(captioner_folder_open(copy, d, &loaded));
+    OK(captioner_folder_open(copy, d, false, &loaded));
     uint64_t before, after;
     OK(nn_params_hash(drawn.params, &before));
     OK(nn_params_hash(loaded.params, &after));
@@ -141,17 +156,39 @@ static void test_folder_survives_saving(void **state)
     assert_memory_equal(&loaded.config, &drawn.config, sizeof(drawn.config));
     captioner_folder_close(&loaded);
     captioner_folder_close(&drawn);
-    char **names;
-    int64_t n;
-    OK(nn_file_list(copy, &names, &n));
-    for (int64_t i = 0; i < n; i++) {
-        char *path = nn_format("%s/%s", copy, names[i]);
-        OK(nn_file_remove(path));
-        nn_free(path);
-    }
-    nn_file_list_free(names, n);
-    rmdir(copy);
-    nn_free(copy);
+    remove_folder(copy);
+    nn_device_close(d);
+}
+
+static uint64_t hash_and_save(captioner_folder *f, const char *dir)
+{
+    uint64_t hash;
+    OK(nn_params_hash(f->params, &hash));
+    if (dir) OK(captioner_folder_save(f, dir));
+    captioner_folder_close(f);
+    return hash;
+}
+
+/* What training starts from and leaves has not been through bf16, whatever the device computes
+ * in; what only captions has. */
+static void test_bf16_rounds_no_file(void **state)
+{
+    nn_device *d = open_device("ref", 1);
+    captioner_folder f;
+    char *copy = nn_format("%s/copy", scratch_path);
+    (void)state;
+    OK(captioner_folder_draw(scratch_path, scratch_path, d, 3, &f));
+    uint64_t drawn = hash_and_save(&f, copy);
+    OK(nn_device_compute(d, NN_BF16));
+    OK(captioner_folder_open(copy, d, false, &f));
+    assert_true(hash_and_save(&f, NULL) != drawn);
+    OK(captioner_folder_draw(scratch_path, scratch_path, d, 3, &f));
+    assert_true(hash_and_save(&f, NULL) == drawn);
+    OK(captioner_folder_open(copy, d, true, &f));
+    assert_true(hash_and_save(&f, copy) == drawn);
+    OK(captioner_folder_open(copy, d, true, &f));
+    assert_true(hash_and_save(&f, NULL) == drawn);
+    remove_folder(copy);
     nn_device_close(d);
 }
 
@@ -337,6 +374,7 @@ int main(void)
         cmocka_unit_test(test_overlong_rows),
         cmocka_unit_test(test_styles),
         cmocka_unit_test(test_folder_survives_saving),
+        cmocka_unit_test(test_bf16_rounds_no_file),
         cmocka_unit_test(test_learns_and_decodes_by_heart),
         cmocka_unit_test(test_loss_counts_the_caption_only),
     };

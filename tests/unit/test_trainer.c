@@ -73,8 +73,8 @@ static void what_does_not_count(void **state)
 {
     (void)state;
     set.output = "elsewhere";
-    set.device = "ref";
-    set.threads = 3;
+    set.on.name = "ref";
+    set.on.threads = 3;
     set.checkpoint_every = 1;
     set.keep = 9;
     set.profile = true;

@@ -21,7 +21,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("patterns", nargs="*", default=["*"], metavar="PATTERN")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--runs", type=int, default=3)
-parser.add_argument("--compile", action="store_true", help="torch.compile the networks as well")
+parser.add_argument("--compile", action="store_true", help="torch.compile the networks and the fused norms as well")
 parser.add_argument("--bench", default="bin/recap-bench", help="our program")
 parser.add_argument("--config-dir", default="tools/demo", help="configurations of the demo's networks")
 args = parser.parse_args()
@@ -104,6 +104,34 @@ def linear(rows, columns_out, columns_in):
     return make
 
 
+def groupnorm_silu(side, channels):
+    def make(wrap):
+        net = torch.nn.Sequential(torch.nn.GroupNorm(32, channels), torch.nn.SiLU())
+        net = wrap(net.to(memory_format=torch.channels_last))
+        x = torch.randn(1, channels, side, side).to(memory_format=torch.channels_last)
+
+        def run():
+            with torch.inference_mode():
+                net(x)
+
+        return run
+
+    return make
+
+
+def layernorm(rows, columns):
+    def make(_):
+        net, x = torch.nn.LayerNorm(columns), torch.randn(rows, columns)
+
+        def run():
+            with torch.inference_mode():
+                net(x)
+
+        return run
+
+    return make
+
+
 def demo_unet_train(wrap):
     """The demo's step: text encoder and UNet, min-SNR weights, clipping, AdamW, a moving average."""
     from diffusers import UNet2DConditionModel
@@ -155,10 +183,14 @@ CASES = {
     "conv1x1_320_64": conv(64, 320, 320, 1),
     "linear_4096x320x320": linear(4096, 320, 320),
     "linear_4096x2560x320": linear(4096, 2560, 320),
+    "linear_4096x320x1280": linear(4096, 320, 1280),
     "linear_256x1280x5120": linear(256, 1280, 5120),
+    "groupnorm_silu_320_64": groupnorm_silu(64, 320),
+    "groupnorm_silu_960_64": groupnorm_silu(64, 960),
+    "layernorm_4096x320": layernorm(4096, 320),
     "demo_unet_train": demo_unet_train,
 }
-NETWORKS = ("unet", "demo")
+COMPILED = ("unet", "demo", "groupnorm")
 
 
 def theirs(make, wrap):
@@ -191,7 +223,7 @@ def main():
         mine = ours(name)
         cpu, eager = mine["cpu_seconds"], theirs(CASES[name], lambda net: net)
         line = f"{name:28} {cpu:10.5f} {mine['gflops_per_core']:9.1f} {eager:10.5f} {eager / cpu:7.2f}"
-        if args.compile and name.startswith(NETWORKS):
+        if args.compile and name.startswith(COMPILED):
             compiled = theirs(CASES[name], torch.compile)
             line += f" {compiled:10.5f} {compiled / cpu:7.2f}"
         print(line, flush=True)

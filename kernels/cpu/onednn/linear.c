@@ -3,7 +3,8 @@
  *
  * Forward and dx are `matmul`; weights are packed in frozen plans and read as published otherwise
  * (the product packs its tiles as it goes, at 95 % of the packed speed). dw and db are one
- * `inner_product` gradient, which splits long sums over threads in a fixed order. */
+ * `inner_product` gradient, which splits long sums over threads in a fixed order. In bf16 the
+ * operands are copied in every run anyway, so weights take the library's layout on that way. */
 #include "kernels/cpu/onednn/onednn.h"
 
 /* A view as a matrix of f32: all dims but the last are rows. Rows may have gaps, but one stride. */
@@ -50,8 +51,21 @@ bool nn_dnnl_linear_accepts(const nn_call *c)
     return ok;
 }
 
-/* out[0] = in[0] * w, with the bias of in[2] where there is one. */
-static nn_status product(nn_call *c, const dnnl_memory_desc_t *w)
+bool nn_dnnl_linear_bf16_accepts(const nn_call *c)
+{
+    return c->arithmetic == NN_BF16 && nn_dnnl_linear_accepts(c);
+}
+
+/* The layout that an operand is wanted in: as it lies, or without gaps and rounded. */
+static dnnl_memory_desc_t wanted(matrix m, dnnl_data_type_t type)
+{
+    if (type == dnnl_bf16) m.stride = m.columns;
+    dnnl_memory_desc_t md = layout(&m);
+    return nn_dnnl_of(&md, type);
+}
+
+/* out[0] = in[0] * w, with the bias of in[2] where there is one. type: of the operands. */
+static nn_status product(nn_call *c, const dnnl_memory_desc_t *w, dnnl_data_type_t type)
 {
     matrix x = matrix_of(&c->in[0]), y = matrix_of(&c->out[0]);
     bool biased = c->n_in > 2 && nn_present(&c->in[2]);
@@ -62,10 +76,12 @@ static nn_status product(nn_call *c, const dnnl_memory_desc_t *w)
         { DNNL_ARG_BIAS, NN_DNNL_IN, 2,
           nn_dnnl_strided(2, (int64_t[]){ 1, y.columns }, (int64_t[]){ y.columns, 1 }) },
     };
-    dnnl_memory_desc_t asked = c->frozen ? nn_dnnl_any(w) : *w;
+    dnnl_memory_desc_t asked_x = wanted(x, type), asked = nn_dnnl_of(w, type);
+    if (c->frozen || type == dnnl_bf16) asked = nn_dnnl_any(&asked);
     dnnl_matmul_desc_t op;
     dnnl_primitive_desc_t pd;
     NN_TRY(nn_dnnl_begin(c));
+    NN_TRY(nn_dnnl_arrange(c, &args[0], &asked_x));
     NN_TRY(nn_dnnl_check(
         dnnl_matmul_desc_init(&op, &args[0].md, &asked, biased ? &args[3].md : NULL, &args[2].md),
         "describing a product"));
@@ -77,18 +93,18 @@ static nn_status product(nn_call *c, const dnnl_memory_desc_t *w)
     return status;
 }
 
-nn_status nn_dnnl_linear_prepare(nn_call *c)
+static nn_status forward(nn_call *c, dnnl_data_type_t type)
 {
     matrix m = matrix_of(&c->in[1]);
     dnnl_memory_desc_t w = transposed(&m);
-    return product(c, &w);
+    return product(c, &w, type);
 }
 
-nn_status nn_dnnl_linear_bwd_x_prepare(nn_call *c)
+static nn_status bwd_x(nn_call *c, dnnl_data_type_t type)
 {
     matrix m = matrix_of(&c->in[1]);
     dnnl_memory_desc_t w = layout(&m);
-    return product(c, &w);
+    return product(c, &w, type);
 }
 
 /* The forward pass that the library wants to see before it chooses the gradient. */
@@ -103,7 +119,7 @@ static nn_status forward_of(const nn_call *c, const dnnl_memory_desc_t *x,
     return nn_dnnl_describe(c, &op, false, NULL, out);
 }
 
-nn_status nn_dnnl_linear_bwd_w_prepare(nn_call *c)
+static nn_status bwd_w(nn_call *c, dnnl_data_type_t type)
 {
     matrix dy = matrix_of(&c->in[0]), x = matrix_of(&c->in[1]), dw = matrix_of(&c->out[0]);
     dnnl_memory_desc_t b = nn_dnnl_strided(1, &dy.columns, (int64_t[]){ 1 });
@@ -115,13 +131,14 @@ nn_status nn_dnnl_linear_bwd_w_prepare(nn_call *c)
     };
     dy.stride = dy.columns;
     x.stride = x.columns;
-    dnnl_memory_desc_t packed_dy = layout(&dy), packed_x = layout(&x);
+    dnnl_memory_desc_t packed_dy = wanted(dy, type), packed_x = wanted(x, type);
     dnnl_inner_product_desc_t op;
     dnnl_primitive_desc_t hint, pd;
     NN_TRY(nn_dnnl_begin(c));
     NN_TRY(nn_dnnl_arrange(c, &args[0], &packed_dy));
     NN_TRY(nn_dnnl_arrange(c, &args[1], &packed_x));
-    NN_TRY(forward_of(c, &packed_x, &args[3].md, &b, &packed_dy, &hint));
+    dnnl_memory_desc_t w = nn_dnnl_of(&args[3].md, type);
+    NN_TRY(forward_of(c, &packed_x, &w, &b, &packed_dy, &hint));
     nn_status status = nn_dnnl_check(
         dnnl_inner_product_backward_weights_desc_init(&op, &packed_x, &args[3].md, &b, &packed_dy),
         "describing a gradient");
@@ -132,3 +149,16 @@ nn_status nn_dnnl_linear_bwd_w_prepare(nn_call *c)
     dnnl_primitive_desc_destroy(pd);
     return status;
 }
+
+#define KERNELS(op, prepare_it)                                                                    \
+    nn_status nn_dnnl_##op##_prepare(nn_call *c)                                                   \
+    {                                                                                              \
+        return prepare_it(c, dnnl_f32);                                                            \
+    }                                                                                              \
+    nn_status nn_dnnl_##op##_bf16_prepare(nn_call *c)                                              \
+    {                                                                                              \
+        return prepare_it(c, dnnl_bf16);                                                           \
+    }
+KERNELS(linear, forward)
+KERNELS(linear_bwd_x, bwd_x)
+KERNELS(linear_bwd_w, bwd_w)

@@ -86,9 +86,22 @@ dnnl_memory_desc_t nn_dnnl_strided(int rank, const int64_t *dim, const int64_t *
 dnnl_memory_desc_t nn_dnnl_any(const dnnl_memory_desc_t *like)
 {
     dnnl_memory_desc_t md;
-    NN_ASSERT(dnnl_memory_desc_init_by_tag(&md, like->ndims, like->dims, dnnl_f32,
+    NN_ASSERT(dnnl_memory_desc_init_by_tag(&md, like->ndims, like->dims, like->data_type,
                                            dnnl_format_tag_any) == dnnl_success);
     return md;
+}
+
+bool nn_dnnl_has_bf16(void)
+{
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) ==
+           dnnl_cpu_isa_avx512_core_bf16;
+}
+
+dnnl_memory_desc_t nn_dnnl_of(const dnnl_memory_desc_t *md, dnnl_data_type_t type)
+{
+    dnnl_memory_desc_t out = *md;
+    out.data_type = type;
+    return out;
 }
 
 nn_status nn_dnnl_begin(nn_call *c)

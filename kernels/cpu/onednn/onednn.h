@@ -18,6 +18,10 @@
 nn_status nn_dnnl_open(nn_device *d) NN_CHECKED;
 void nn_dnnl_close(nn_device *d);
 
+/* Whether products in bf16 are faster than in f32: the processor has instructions for them. After a
+ * device was opened. */
+bool nn_dnnl_has_bf16(void);
+
 typedef enum nn_dnnl_where {
     NN_DNNL_IN,        /* `at` counts inputs of the call */
     NN_DNNL_OUT,       /* `at` counts outputs */
@@ -33,9 +37,12 @@ typedef struct nn_dnnl_arg {
     dnnl_memory_desc_t md;
 } nn_dnnl_arg;
 
+/* The same layout with elements of another type. */
+dnnl_memory_desc_t nn_dnnl_of(const dnnl_memory_desc_t *md, dnnl_data_type_t type);
+
 /* f32 layouts. A dim of size 1 may have any stride in a view; here it gets a regular one. */
 dnnl_memory_desc_t nn_dnnl_strided(int rank, const int64_t *dim, const int64_t *stride);
-dnnl_memory_desc_t nn_dnnl_any(const dnnl_memory_desc_t *like); /* the library chooses */
+dnnl_memory_desc_t nn_dnnl_any(const dnnl_memory_desc_t *like); /* the library chooses; same type */
 
 /* An empty program. */
 nn_status nn_dnnl_begin(nn_call *c) NN_CHECKED;
@@ -74,16 +81,26 @@ nn_status nn_dnnl_check(dnnl_status_t status, const char *doing) NN_CHECKED;
         .release = nn_dnnl_release                                                                 \
     }
 
+/* "bf16": operands in f32 are rounded to bf16 on the way (weights of a frozen plan once), sums and
+ * results are f32. Accepted where nn_call.arithmetic asks for it. */
 bool nn_dnnl_linear_accepts(const nn_call *c); /* all three */
+bool nn_dnnl_linear_bf16_accepts(const nn_call *c);
 nn_status nn_dnnl_linear_prepare(nn_call *c) NN_CHECKED;
 nn_status nn_dnnl_linear_bwd_x_prepare(nn_call *c) NN_CHECKED;
 nn_status nn_dnnl_linear_bwd_w_prepare(nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_linear_bf16_prepare(nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_linear_bwd_x_bf16_prepare(nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_linear_bwd_w_bf16_prepare(nn_call *c) NN_CHECKED;
 
 bool nn_dnnl_conv2d_accepts(const nn_call *c); /* the direct ones */
+bool nn_dnnl_conv2d_bf16_accepts(const nn_call *c);
 nn_status nn_dnnl_conv2d_run(const nn_call *c) NN_CHECKED;
 nn_status nn_dnnl_conv2d_direct_prepare(nn_call *c) NN_CHECKED;
 nn_status nn_dnnl_conv2d_bwd_x_direct_prepare(nn_call *c) NN_CHECKED;
 nn_status nn_dnnl_conv2d_bwd_w_direct_prepare(nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_conv2d_bf16_prepare(nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_conv2d_bwd_x_bf16_prepare(nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_conv2d_bwd_w_bf16_prepare(nn_call *c) NN_CHECKED;
 
 bool nn_dnnl_conv2d_winograd_accepts(const nn_call *c); /* where it is faster as well */
 bool nn_dnnl_conv2d_bwd_x_winograd_accepts(const nn_call *c);

@@ -18,16 +18,30 @@ inline void __threadfence_system() {}
     cusim::fail_at(here, "__trap");
 }
 
-/* Fibers change only at barriers and collectives: between two of them all is atomic. */
-template <class T> inline T cusim_exchange(T *p, T v)
+/* In race builds atomic accesses are told to the detector as such. */
+#ifdef CUSIM_RACE
+#define CUSIM_UNHOOKED __attribute__((no_sanitize("thread")))
+#define CUSIM_TELL(p)  cusim::race_atomic(p, sizeof *(p))
+namespace cusim
 {
+void race_atomic(const void *p, size_t bytes);
+}
+#else
+#define CUSIM_UNHOOKED
+#define CUSIM_TELL(p) (void)0
+#endif
+
+/* Fibers change only at barriers and collectives: between two of them all is atomic. */
+template <class T> CUSIM_UNHOOKED inline T cusim_exchange(T *p, T v)
+{
+    CUSIM_TELL(p);
     T old = *p;
     *p = v;
     return old;
 }
 
 #define CUSIM_ATOMIC(name, T, expression)                                                          \
-    inline T name(T *p, T v)                                                                       \
+    CUSIM_UNHOOKED inline T name(T *p, T v)                                                        \
     {                                                                                              \
         return cusim_exchange(p, static_cast<T>(expression));                                      \
     }
@@ -40,7 +54,7 @@ template <class T> inline T cusim_exchange(T *p, T v)
     CUSIM_ATOMIC(atomicAnd, T, *p &v)                                                              \
     CUSIM_ATOMIC(atomicOr, T, *p | v)                                                              \
     CUSIM_ATOMIC(atomicXor, T, *p ^ v)                                                             \
-    inline T atomicCAS(T *p, T expected, T v)                                                      \
+    CUSIM_UNHOOKED inline T atomicCAS(T *p, T expected, T v)                                       \
     {                                                                                              \
         return cusim_exchange(p, *p == expected ? v : *p);                                         \
     }
@@ -54,7 +68,7 @@ CUSIM_ATOMIC(atomicAdd, float, *p + v)
 CUSIM_ATOMIC(atomicAdd, double, *p + v)
 CUSIM_ATOMIC(atomicExch, float, v)
 
-inline unsigned atomicInc(unsigned *p, unsigned limit)
+CUSIM_UNHOOKED inline unsigned atomicInc(unsigned *p, unsigned limit)
 {
     return cusim_exchange(p, *p >= limit ? 0u : *p + 1);
 }
