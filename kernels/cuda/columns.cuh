@@ -25,7 +25,8 @@ __global__ void __launch_bounds__(NN_COLUMNS_THREADS)
     nn_columns(const T *x, U *part, const nn_columns_layout l)
 {
     constexpr int W = nn_wide<T>;
-    NN_SHARED(float, sums, NN_COLUMNS_THREADS *W);
+    constexpr int STRIDE = NN_COLUMNS_THREADS + NN_WARP / W; /* no two neighbours share a bank */
+    NN_SHARED(float, sums, STRIDE *W);
     const int lanes = NN_COLUMNS_THREADS / l.pieces, tile = l.pieces * W;
     const int lane = (int)threadIdx.x / l.pieces, piece = (int)threadIdx.x - lane * l.pieces;
     const int64_t first = (int64_t)blockIdx.y * tile, begin = blockIdx.x * l.chunk;
@@ -42,11 +43,11 @@ __global__ void __launch_bounds__(NN_COLUMNS_THREADS)
         }
     }
 #pragma unroll
-    for (int k = 0; k < W; k++) sums[threadIdx.x * W + k] = sum[k];
+    for (int k = 0; k < W; k++) sums[k * STRIDE + threadIdx.x] = sum[k];
     __syncthreads();
     for (int k = (int)threadIdx.x; k < tile && first + k < l.width; k += NN_COLUMNS_THREADS) {
         float all = 0;
-        for (int i = 0; i < lanes; i++) all += sums[i * tile + k];
+        for (int i = 0; i < lanes; i++) all += sums[k % W * STRIDE + i * l.pieces + k / W];
         part[(blockIdx.z * l.chunks + blockIdx.x) * l.width + first + k] = nn_from<U>(all);
     }
 }

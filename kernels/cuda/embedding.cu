@@ -46,8 +46,8 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS)
     embedding_bwd_owner(const T *dy, const int *ids, const nn_steps<2> steps,
                         const embedding_table t, float *dtable, nn_cuda_fault *fault)
 {
-    constexpr int TILE = NN_WARP * W;
-    NN_SHARED(float, sums, EMBEDDING_WARPS *TILE);
+    constexpr int TILE = NN_WARP * W, STRIDE = NN_WARP + NN_WARP / W; /* neighbours share no bank */
+    NN_SHARED(float, sums, EMBEDDING_WARPS *W *STRIDE);
     NN_SHARED(unsigned, found, EMBEDDING_WARPS);
     const int place = (int)blockIdx.x, n = (int)steps.n;
     const int64_t column = (int64_t)blockIdx.y * TILE + nn_lane() * W;
@@ -83,13 +83,13 @@ __global__ void __launch_bounds__(EMBEDDING_THREADS)
         __syncthreads();
     }
 #pragma unroll
-    for (int k = 0; k < W; k++) sums[nn_warp() * TILE + nn_lane() * W + k] = sum[k];
+    for (int k = 0; k < W; k++) sums[(nn_warp() * W + k) * STRIDE + nn_lane()] = sum[k];
     __syncthreads();
     const int64_t first = (int64_t)blockIdx.y * TILE;
     for (int k = (int)threadIdx.x; k < TILE && first + k < t.width; k += EMBEDDING_THREADS) {
         float all = 0;
 #pragma unroll
-        for (int w = 0; w < EMBEDDING_WARPS; w++) all += sums[w * TILE + k];
+        for (int w = 0; w < EMBEDDING_WARPS; w++) all += sums[(w * W + k % W) * STRIDE + k / W];
         dtable[id * t.width + first + k] = all;
     }
 }

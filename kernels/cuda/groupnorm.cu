@@ -62,14 +62,14 @@ __device__ __forceinline__ void groupnorm_deviations(const T *held, int64_t begi
  * thread reads back what it copied itself. Mean, then squares of the deviations. Traffic: x and y
  * once; slabs of 80 bytes end within a sector that two blocks then read. */
 template <class T, bool SILU>
-__global__ void __launch_bounds__(GROUPNORM_SLAB_THREADS)
+__global__ void __launch_bounds__(GROUPNORM_SLAB_THREADS, 2)
     groupnorm_onepass(const T *x, const float *gamma, const float *beta, T *y, float *mean,
                       float *rstd, const groupnorm_layout l)
 {
     constexpr int W = nn_wide<T>;
     NN_SHARED_DYN(T, held);
     float *scratch = reinterpret_cast<float *>(held + l.places * l.slab);
-    float *total = scratch + l.lanes * l.slab, *shift = total + l.segments * l.slab;
+    float *total = scratch + groupnorm_scratch(&l), *shift = total + l.segments * l.slab;
     const int own = l.slab / l.wide, first = (int)blockIdx.x * l.slab;
     float *offset = shift + own, *scale = offset + own;
     const groupnorm_seat seat = groupnorm_seat_of<W>(l);
@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS)
 {
     constexpr int W = nn_wide<T>;
     NN_SHARED_DYN(float, scratch);
-    float *total = scratch + l.lanes * l.slab, *shift = total + 2 * l.segments * l.slab;
+    float *total = scratch + groupnorm_scratch(&l), *shift = total + 2 * l.segments * l.slab;
     const int own = l.slab / l.wide, first = (int)blockIdx.y * l.slab;
     const groupnorm_seat seat = groupnorm_seat_of<W>(l);
     const int64_t begin = blockIdx.x * l.chunk;

@@ -20,10 +20,16 @@ struct groupnorm_layout {
     int channels, groups, wide;                     /* wide: channels of a group */
     int slab, pieces, slabs;                        /* channels, pieces of 16 bytes; how many */
     int lanes;                                      /* places at once */
-    int segments;                                   /* see groupnorm_join */
+    int segments, stride;                           /* see groupnorm_join */
     int64_t chunk, chunks;                          /* places of a block; blocks of a sample */
     float eps;
 };
+
+/* Floats of scratch: W rows. */
+__host__ __device__ __forceinline__ int groupnorm_scratch(const groupnorm_layout *l)
+{
+    return l->slab / l->pieces * l->stride;
+}
 
 struct groupnorm_seat {
     int lane, column; /* place; first channel within the slab */
@@ -38,33 +44,25 @@ __device__ __forceinline__ groupnorm_seat groupnorm_seat_of(const groupnorm_layo
 }
 
 /* Joins the sums of the threads' channels into `total` [segments, slab], whose segments are still
- * to be added up. `scratch` is [lanes, slab]. Begins and ends with memory in order. */
+ * to be added up. `scratch` has a row per channel of a piece; rows are `stride` floats apart, so
+ * that neither threads side by side nor channels side by side share a bank. Begins and ends with
+ * memory in order. */
 template <int W>
 __device__ __forceinline__ void groupnorm_join(const float (&sum)[W], const groupnorm_seat &seat,
                                                const groupnorm_layout &l, float *scratch,
                                                float *total)
 {
     if (seat.taken) {
-        /* Of eight floats the upper half goes first in every second four lanes: no two share a
-         * bank. */
-        const bool swap = W == 8 && threadIdx.x / 4 % 2;
-        float *to = scratch + seat.lane * l.slab + seat.column;
 #pragma unroll
-        for (int k = 0; k < W; k += 4) {
-            nn_vec<float, 4> v;
-#pragma unroll
-            for (int j = 0; j < 4; j++) v.at[j] = swap ? sum[(k ^ 4) % W + j] : sum[k + j];
-            nn_store(static_cast<float *>(__builtin_assume_aligned(to + (swap ? k ^ 4 : k), 16)),
-                     v);
-        }
+        for (int k = 0; k < W; k++) scratch[k * l.stride + threadIdx.x] = sum[k];
     }
     __syncthreads();
     for (int i = (int)threadIdx.x; i < l.segments * l.slab; i += (int)blockDim.x) {
         const int segment = i / l.slab, k = i - segment * l.slab;
+        const float *from = scratch + k % W * l.stride + k / W;
         float all = 0;
 #pragma unroll 4
-        for (int lane = segment; lane < l.lanes; lane += l.segments)
-            all += scratch[lane * l.slab + k];
+        for (int lane = segment; lane < l.lanes; lane += l.segments) all += from[lane * l.pieces];
         total[i] = all;
     }
     __syncthreads();
@@ -140,6 +138,7 @@ static inline void groupnorm_cut(groupnorm_layout *l, int threads, int slab, int
     l->segments = threads / slab;
     if (l->segments > l->lanes) l->segments = l->lanes;
     if (l->segments < 1) l->segments = 1;
+    l->stride = (int)(threads + NN_WARP / wide16);
     l->chunk = nn_ceil_div(chunk, l->lanes) * l->lanes;
     l->chunks = nn_ceil_div(l->places, l->chunk);
 }
@@ -204,7 +203,7 @@ static inline bool groupnorm_cut_chunks(groupnorm_layout *l, nn_dtype dtype)
  * each group of a slab. */
 static inline size_t groupnorm_shared(const groupnorm_layout *l, int totals, int values)
 {
-    const int joined = l->lanes * l->slab + totals * l->segments * l->slab;
+    const int joined = groupnorm_scratch(l) + totals * l->segments * l->slab;
     return (size_t)(joined + values * (l->slab / l->wide)) * sizeof(float);
 }
 

@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(GROUPNORM_SLAB_THREADS, 1)
     NN_SHARED_DYN(T, held);
     T *held_dy = held + l.places * l.slab;
     float *scratch = reinterpret_cast<float *>(held_dy + l.places * l.slab);
-    float *total = scratch + l.lanes * l.slab, *total_h = total + l.segments * l.slab;
+    float *total = scratch + groupnorm_scratch(&l), *total_h = total + l.segments * l.slab;
     float *mean_e = total_h + l.segments * l.slab, *mean_eh = mean_e + l.slab / l.wide;
     const int own = l.slab / l.wide, first = (int)blockIdx.x * l.slab;
     const groupnorm_seat seat = groupnorm_seat_of<W>(l);
@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS, 2)
 {
     constexpr int W = nn_wide<T>;
     NN_SHARED_DYN(float, scratch);
-    float *total = scratch + l.lanes * l.slab, *total_h = total + l.segments * l.slab;
+    float *total = scratch + groupnorm_scratch(&l), *total_h = total + l.segments * l.slab;
     const int own = l.slab / l.wide, first = (int)blockIdx.y * l.slab;
     const groupnorm_seat seat = groupnorm_seat_of<W>(l);
     const int64_t begin = blockIdx.x * l.chunk;

@@ -29,7 +29,7 @@ template <int W> __device__ __forceinline__ void layernorm_vector(const float *f
 /* layernorm_warp: a warp owns a row and holds it in registers, a lane every 32nd piece of 16 bytes,
  * at most STEPS of them. Traffic: x and y once; gamma and beta from the cache. */
 template <class T, int STEPS>
-__global__ void __launch_bounds__(LAYERNORM_THREADS)
+__global__ void __launch_bounds__(LAYERNORM_THREADS, 4)
     layernorm_warp(const T *x, const float *gamma, const float *beta, T *y, float *mean,
                    float *rstd, const layernorm_rows r)
 {

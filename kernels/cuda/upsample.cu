@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(NN_MAP_THREADS)
 }
 
 template <class T, int W>
-__global__ void __launch_bounds__(NN_MAP_THREADS)
+__global__ void __launch_bounds__(NN_MAP_THREADS, 3)
     upsample_bwd_gather(const T *dy, T *dx, const upsample_layout l)
 {
     const upsample_place p = upsample_here<W>(l);
