@@ -71,6 +71,9 @@ __device__ __forceinline__ conv2d_span conv2d_span_of(const conv2d_axis &a, bool
 /* Bytes of an image of these dims, packed and with its channels filled up to whole groups. */
 size_t conv2d_image_bytes(const nn_view *v);
 
+/* Whether the places, steps and elements of an image fit the 32-bit indices of the products. */
+bool conv2d_image_small(const nn_view *v);
+
 /* Whether products can read v where it lies. */
 bool conv2d_image_usable(const nn_view *v);
 
@@ -79,11 +82,16 @@ nn_status conv2d_image_make(const nn_call *c, const nn_view *v, void *copy, conv
 nn_status conv2d_image_make(const nn_call *c, const nn_view *v, void *copy, conv2d_image<bf16> *);
 
 /* A filter is the weights as [columns][kernel height][kernel width][channels], columns being the
- * outputs O and channels the inputs I, or the other way round for bwd_x, with zeros up to whole
- * groups of channels. Where the weights lie like this already, no bytes are needed and the filter
+ * outputs O and channels the inputs I, or the other way round for bwd_x; channels beyond those of
+ * the weights are 0. Where the weights lie like this already, no bytes are needed, and the filter
  * is the weights. */
-size_t conv2d_filter_bytes(const nn_view *w, bool backward);
-nn_status conv2d_filter_make(const nn_call *c, const nn_view *w, bool backward, void *filter);
+size_t conv2d_filter_bytes(const nn_view *w, bool backward, int channels);
+nn_status conv2d_filter_make(const nn_call *c, const nn_view *w, bool backward, int channels,
+                             void *filter);
+
+/* Where kernel and stride of a row are one, and none is padded, kw neighbouring pixels are one wide
+ * pixel: v becomes [N, H, W / kw, kw C], a kernel 1 wide sees it, and few channels fill groups. */
+bool conv2d_fold(nn_view *v, const conv2d_axis *w, const nn_conv2d_params *p);
 
 /* Channels with the zeros that fill the last group. */
 static inline int conv2d_filled(const nn_view *v, int64_t channels)
@@ -109,9 +117,10 @@ typedef struct conv2d_cut {
 } conv2d_cut;
 
 /* The cut that keeps the processors busiest, for `products` independent matrix products of m x n
- * results with `depth` bytes of each operand per result. The candidates end with rows = 0. */
+ * results and `slices` slices of the sum (conv2d_tile.cuh). The candidates, whose `splits` are the
+ * most they may have, end with rows = 0. */
 conv2d_cut conv2d_cut_of(const nn_call *c, const conv2d_cut *candidates, int64_t products,
-                         int64_t m, int64_t n, int64_t depth);
+                         int64_t m, int64_t n, int64_t slices);
 
 /* -- kernels ----------------------------------------------------------------------------------- */
 

@@ -1,0 +1,453 @@
+/* conv2d and conv2d_bwd_x as implicit matrix products: results x columns, summed over taps and
+ * channels. */
+#include "kernels/cuda/conv2d_tile.cuh"
+
+enum { CONV2D_FINISH_THREADS = 256 };
+
+/* Something added to the result: steps by sample, row, column, channel. */
+template <class T> struct conv2d_addend {
+    const T *data; /* NULL = nothing */
+    int64_t step[4];
+    bool wide; /* groups of channels are groups of 16 bytes */
+};
+
+/* The result, [N, height, width, columns] packed. */
+template <class T> struct conv2d_sink {
+    T *y;
+    int height, width, columns;
+    bool wide;
+    conv2d_addend<float> bias = {};
+    conv2d_addend<T> shift = {}, residual = {};
+};
+
+template <class T> struct conv2d_product {
+    conv2d_image<T> image = {};
+    const T *filter;
+    conv2d_axis h, w;
+    bool backward;
+    int splits;
+    float *partial; /* [splits][places or pixels][pitch] if splits > 1 */
+    int pitch;
+    conv2d_sink<T> sink;
+};
+
+/* What one thread copies of each slice: the same group of several lines. */
+template <class T, int ROWS, int COLUMNS> struct conv2d_feed {
+    static constexpr int LINES = conv2d_threads<T, ROWS, COLUMNS> / CONV2D_GROUPS; /* at a time */
+    static constexpr int A = ROWS / LINES, B = COLUMNS < LINES ? 1 : COLUMNS / LINES;
+    const T *image[A];
+    int row[A], column[A]; /* source of the first tap */
+    const T *filter[B];    /* NULL = no such column */
+    int tap_h, tap_w, channel;
+};
+
+template <class T, int ROWS, int COLUMNS>
+__device__ __forceinline__ void conv2d_feed_begin(conv2d_feed<T, ROWS, COLUMNS> &f,
+                                                  const conv2d_product<T> &p, const conv2d_span &h,
+                                                  const conv2d_span &w, int first_row,
+                                                  int first_column, int first_slice)
+{
+    typedef conv2d_feed<T, ROWS, COLUMNS> feed;
+    const int line = (int)threadIdx.x / CONV2D_GROUPS, group = (int)threadIdx.x % CONV2D_GROUPS;
+    const int area = h.n * w.n, taps = p.h.kernel * p.w.kernel;
+#pragma unroll
+    for (int j = 0; j < feed::A; j++) {
+        const int row = first_row + line + j * feed::LINES, sample = row / area;
+        const int at = row - sample * area, y = at / w.n;
+        const bool exists = sample < p.image.samples;
+        f.row[j] = exists ? y * h.scale + h.base : INT32_MIN / 2;
+        f.column[j] = (at - y * w.n) * w.scale + w.base;
+        f.image[j] =
+            p.image.data + (exists ? sample * p.image.sample + (int64_t)f.row[j] * p.image.row +
+                                         (int64_t)f.column[j] * p.image.column
+                                   : 0);
+    }
+#pragma unroll
+    for (int j = 0; j < feed::B; j++) {
+        const int column = first_column + line + j * feed::LINES;
+        const bool exists = line < COLUMNS && column < p.sink.columns;
+        f.filter[j] = exists ? p.filter + (int64_t)column * taps * p.image.channels : NULL;
+    }
+    const int k = first_slice * conv2d_depth<T> + group * nn_wide<T>, tap = k / p.image.channels;
+    const int per_row = w.taps > 0 ? w.taps : 1;
+    f.channel = k - tap * p.image.channels;
+    f.tap_h = tap / per_row;
+    f.tap_w = tap - f.tap_h * per_row;
+}
+
+/* Starts the copies of a slice, and goes on to the next. */
+template <class T, int ROWS, int COLUMNS>
+__device__ __forceinline__ void conv2d_feed_slice(conv2d_feed<T, ROWS, COLUMNS> &f,
+                                                  const conv2d_product<T> &p, const conv2d_span &h,
+                                                  const conv2d_span &w, T *slice)
+{
+    typedef conv2d_feed<T, ROWS, COLUMNS> feed;
+    const int line = (int)threadIdx.x / CONV2D_GROUPS, group = (int)threadIdx.x % CONV2D_GROUPS;
+    const int down = h.sign * f.tap_h, right = w.sign * f.tap_w;
+    const int offset = down * p.image.row + right * p.image.column + f.channel;
+    const int tap =
+        (h.first_tap + f.tap_h * h.tap_step) * p.w.kernel + w.first_tap + f.tap_w * w.tap_step;
+    const bool deep = f.tap_h < h.taps;
+    T *filters = slice + ROWS * conv2d_depth<T>;
+#pragma unroll
+    for (int j = 0; j < feed::A; j++) {
+        const bool inside = (unsigned)(f.row[j] + down) < (unsigned)p.image.height &&
+                            (unsigned)(f.column[j] + right) < (unsigned)p.image.width;
+        cp_async16(conv2d_line(slice, line + j * feed::LINES, group), f.image[j] + offset,
+                   deep && inside);
+    }
+#pragma unroll
+    for (int j = 0; j < feed::B; j++)
+        if (feed::LINES <= COLUMNS || line < COLUMNS)
+            cp_async16(conv2d_line(filters, line + j * feed::LINES, group),
+                       f.filter[j] + tap * p.image.channels + f.channel, deep && f.filter[j]);
+    for (f.channel += conv2d_depth<T>; f.channel >= p.image.channels;) {
+        f.channel -= p.image.channels;
+        if (++f.tap_w < w.taps) continue;
+        f.tap_w = 0;
+        f.tap_h++;
+    }
+}
+
+/* v += WIDTH channels of an addend, the first `n` of which exist. */
+template <class U, int WIDTH>
+__device__ __forceinline__ void conv2d_add(float (&v)[WIDTH], const conv2d_addend<U> &a,
+                                           int64_t sample, int64_t row, int64_t column,
+                                           int64_t channel, int n)
+{
+    if (!a.data) return;
+    const U *from =
+        a.data + sample * a.step[0] + row * a.step[1] + column * a.step[2] + channel * a.step[3];
+    if (a.wide && n == WIDTH) {
+        constexpr int W = nn_wide<U> < WIDTH ? nn_wide<U> : WIDTH;
+#pragma unroll
+        for (int i = 0; i < WIDTH; i += W) {
+            const nn_vec<U, W> x = nn_load<W>(from + i);
+#pragma unroll
+            for (int e = 0; e < W; e++) v[i + e] += nn_float(x.at[e]);
+        }
+        return;
+    }
+#pragma unroll
+    for (int e = 0; e < WIDTH; e++)
+        if (e < n) v[e] += nn_float(from[e * a.step[3]]);
+}
+
+/* Adds what is to be added to a group of sums, and stores it. */
+template <class T>
+__device__ __forceinline__ void conv2d_emit(const conv2d_sink<T> &s, int64_t sample, int row,
+                                            int column, int channel, float (&v)[nn_wide<T>])
+{
+    constexpr int W = nn_wide<T>;
+    const int n = s.columns - channel < W ? s.columns - channel : W;
+    T *y = s.y + ((sample * s.height + row) * s.width + column) * s.columns + channel;
+    conv2d_add(v, s.bias, 0, 0, 0, channel, n);
+    conv2d_add(v, s.shift, sample, 0, 0, channel, n);
+    conv2d_add(v, s.residual, sample, row, column, channel, n);
+    nn_vec<T, W> out;
+#pragma unroll
+    for (int e = 0; e < W; e++) out.at[e] = nn_from<T>(v[e]);
+    if (s.wide && n == W) {
+        nn_store(y, out);
+        return;
+    }
+#pragma unroll
+    for (int e = 0; e < W; e++)
+        if (e < n) y[e] = out.at[e];
+}
+
+/* From the tile of finished sums to the result, or to this split's part of it. */
+template <class T, int ROWS, int COLUMNS>
+__device__ __forceinline__ void conv2d_deliver(const conv2d_product<T> &p, const conv2d_span &h,
+                                               const conv2d_span &w, int first_row,
+                                               int first_column, int split, const float *tile)
+{
+    constexpr int W = nn_wide<T>, GROUPS = COLUMNS / W;
+    const conv2d_sink<T> &s = p.sink;
+    const int area = h.n * w.n;
+    for (int e = (int)threadIdx.x; e < ROWS * GROUPS; e += conv2d_threads<T, ROWS, COLUMNS>) {
+        const int column = e % GROUPS * W, channel = first_column + column;
+        const int row = first_row + e / GROUPS, sample = row / area;
+        const int at = row - sample * area, down = at / w.n;
+        const int y = h.first + down * h.apart, x = w.first + (at - down * w.n) * w.apart;
+        if (sample >= p.image.samples || channel >= s.columns) continue;
+        float v[W];
+        conv2d_get<COLUMNS>(tile, e / GROUPS, column, v);
+        if (p.splits == 1) {
+            conv2d_emit(s, sample, y, x, channel, v);
+            continue;
+        }
+        const int64_t place = ((int64_t)split * p.image.samples + sample) * s.height * s.width +
+                              (int64_t)y * s.width + x;
+        float *to = p.partial + place * p.pitch + channel;
+#pragma unroll
+        for (int i = 0; i < W; i += 4)
+            nn_store(to + i, nn_vec<float, 4>{ v[i], v[i + 1], v[i + 2], v[i + 3] });
+    }
+}
+
+/* conv2d_implicit: a block owns ROWS results of one phase (conv2d_span_of) x COLUMNS channels;
+ * neighbouring blocks share rows. Four slices in shared memory, three of them on their way; pixels
+ * beyond the border and channels beyond the last arrive as zeros. Each operand is read once per
+ * ROWS or COLUMNS of the other, the image in addition once per tap (from L2, mostly); the result is
+ * written once, 16 bytes per thread, with bias, shift and residual added in f32. The residual may
+ * be the result's memory: an element is read and written by one thread. Fixed order: deterministic.
+ */
+template <class T, int ROWS, int COLUMNS>
+__global__ void __launch_bounds__(conv2d_threads<T, ROWS, COLUMNS>,
+                                  512 / conv2d_threads<T, ROWS, COLUMNS>)
+    conv2d_implicit(const conv2d_product<T> p)
+{
+    constexpr int SLICE = (ROWS + COLUMNS) * conv2d_depth<T>;
+    NN_SHARED_DYN(T, slices);
+    const int phase = (int)blockIdx.z / p.splits, split = (int)blockIdx.z % p.splits;
+    const conv2d_span h = conv2d_span_of(p.h, p.backward, phase / p.w.stride, p.sink.height);
+    const conv2d_span w = conv2d_span_of(p.w, p.backward, phase % p.w.stride, p.sink.width);
+    const unsigned tiles = (unsigned)(p.sink.columns + COLUMNS - 1) / COLUMNS;
+    const int64_t first_row = (int64_t)(blockIdx.x / tiles) * ROWS;
+    const int first_column = (int)(blockIdx.x % tiles) * COLUMNS;
+    if (first_row >= (int64_t)p.image.samples * h.n * w.n) return;
+    const int depth = h.taps * w.taps * p.image.channels;
+    const int all = (depth + conv2d_depth<T> - 1) / conv2d_depth<T>;
+    const int each = (all + p.splits - 1) / p.splits, first = split * each;
+    const int n = all - first < each ? all - first : each;
+
+    conv2d_feed<T, ROWS, COLUMNS> feed;
+    conv2d_sums<T, ROWS, COLUMNS> sums = {};
+    conv2d_feed_begin(feed, p, h, w, (int)first_row, first_column, first);
+#pragma unroll
+    for (int i = 0; i < CONV2D_STAGES - 1; i++) {
+        if (i < n) conv2d_feed_slice(feed, p, h, w, slices + i * SLICE);
+        cp_async_commit();
+    }
+    for (int i = 0; i < n; i++) {
+        const int next = i + CONV2D_STAGES - 1;
+        cp_async_wait<CONV2D_STAGES - 2>();
+        __syncthreads();
+        if (next < n) conv2d_feed_slice(feed, p, h, w, slices + next % CONV2D_STAGES * SLICE);
+        cp_async_commit();
+        const T *slice = slices + i % CONV2D_STAGES * SLICE;
+        conv2d_multiply_lines<ROWS, COLUMNS>(sums, slice, slice + ROWS * conv2d_depth<T>);
+    }
+    cp_async_wait<0>();
+    __syncthreads();
+    float *tile = reinterpret_cast<float *>(slices);
+    conv2d_put<ROWS, COLUMNS>(sums, false, tile);
+    __syncthreads();
+    conv2d_deliver<T, ROWS, COLUMNS>(p, h, w, (int)first_row, first_column, split, tile);
+}
+
+/* conv2d_finish: a thread owns one group of channels of the result and adds its parts in order.
+ * Traffic: each part once, 4 bytes per element; the result once. */
+template <class T>
+__global__ void __launch_bounds__(CONV2D_FINISH_THREADS)
+    conv2d_finish(const conv2d_sink<T> s, const float *partial, int splits, int pitch,
+                  int64_t places)
+{
+    constexpr int W = nn_wide<T>;
+    const int groups = (s.columns + W - 1) / W;
+    const int64_t i = (int64_t)blockIdx.x * CONV2D_FINISH_THREADS + threadIdx.x;
+    const int64_t place = i / groups, row = place / s.width, sample = row / s.height;
+    const int channel = (int)(i - place * groups) * W;
+    if (place >= places) return;
+    float v[W] = {};
+    for (int k = 0; k < splits; k++)
+#pragma unroll
+        for (int e = 0; e < W; e += 4) {
+            const nn_vec<float, 4> x =
+                nn_load<4>(partial + (k * places + place) * pitch + channel + e);
+#pragma unroll
+            for (int q = 0; q < 4; q++) v[e + q] += x.at[q];
+        }
+    conv2d_emit(s, sample, (int)(row - sample * s.height), (int)(place - row * s.width), channel,
+                v);
+}
+
+/* -- the calls --------------------------------------------------------------------------------- */
+
+struct conv2d_plan {
+    bool backward;
+    nn_view image; /* x or dy, folded */
+    conv2d_axis h, w;
+    int phases;
+    int channels = 0; /* of the filter */
+    conv2d_cut cut = {};
+    size_t image_at = 0, filter_at = 0, partial_at = 0,
+           bytes = 0; /* of the workspace; filter_at unless frozen */
+};
+
+static const conv2d_cut bf16_cuts[] = {
+    { 128, 128, 8 }, { 128, 64, 8 }, { 64, 64, 8 }, { 128, 16, 8 }, {}
+};
+static const conv2d_cut f32_cuts[] = { { 128, 64, 8 }, { 64, 64, 8 }, { 128, 16, 8 }, {} };
+
+static const nn_view *weights_of(const nn_call *c)
+{
+    return &c->in[1]; /* of both ops */
+}
+
+static int pitch_of(const nn_view *y)
+{
+    return (int)nn_ceil_div(y->dim[3], 8) * 8;
+}
+
+static conv2d_plan plan_of(const nn_call *c, bool backward)
+{
+    const nn_conv2d_params *k = conv2d_params(c);
+    const nn_view *w = weights_of(c), *y = &c->out[0];
+    conv2d_plan p = { .backward = backward,
+                      .image = c->in[0],
+                      .h = { (int)w->dim[2], k->stride, k->top },
+                      .w = { (int)w->dim[3], k->stride, k->left },
+                      .phases = backward ? k->stride * k->stride : 1 };
+    const bool folded = !backward && conv2d_fold(&p.image, &p.w, k);
+    if (folded) p.w = { 1, 1, 0 };
+    p.channels = folded ? (int)w->dim[1] : conv2d_filled(w, w->dim[backward ? 0 : 1]);
+    const int64_t depth =
+        nn_ceil_div(p.h.kernel * p.w.kernel * (folded ? p.image.dim[3] : p.channels), p.phases);
+    const int64_t places = nn_view_elems(y) / y->dim[3];
+    p.cut = conv2d_cut_of(c, y->dtype == NN_F32 ? f32_cuts : bf16_cuts, p.phases,
+                          nn_ceil_div(places, p.phases), y->dim[3],
+                          nn_ceil_div(depth * nn_dtype_bytes(y->dtype), 16 * CONV2D_GROUPS));
+    p.image_at = conv2d_reserve(&p.bytes, conv2d_image_bytes(&p.image));
+    p.filter_at =
+        conv2d_reserve(&p.bytes, c->frozen ? 0 : conv2d_filter_bytes(w, backward, p.channels));
+    p.partial_at = conv2d_reserve(
+        &p.bytes,
+        p.cut.splits > 1 ? (size_t)(p.cut.splits * places * pitch_of(y)) * sizeof(float) : 0);
+    return p;
+}
+
+template <class U> static conv2d_addend<U> addend_of(const nn_view *v)
+{
+    conv2d_addend<U> a = {};
+    if (!nn_present(v)) return a;
+    a.data = static_cast<const U *>(v->data);
+    a.step[3] = v->stride[v->rank - 1];
+    if (v->rank > 1) a.step[0] = v->stride[0];
+    if (v->rank == 4) a.step[1] = v->stride[1], a.step[2] = v->stride[2];
+    a.wide = nn_aligned16(v) && a.step[3] == 1;
+    for (int d = 0; d < 3; d++) a.wide = a.wide && a.step[d] % nn_wide<U> == 0;
+    return a;
+}
+
+template <class T> static conv2d_sink<T> sink_of(const nn_call *c, bool backward)
+{
+    const nn_view *y = &c->out[0];
+    conv2d_sink<T> s = { .y = static_cast<T *>(y->data),
+                         .height = (int)y->dim[1],
+                         .width = (int)y->dim[2],
+                         .columns = (int)y->dim[3],
+                         .wide = nn_aligned16(y) && y->dim[3] % nn_wide<T> == 0 };
+    if (backward) return s;
+    s.bias = addend_of<float>(&c->in[CONV2D_B]);
+    s.shift = addend_of<T>(&c->in[CONV2D_SHIFT]);
+    s.residual = addend_of<T>(&c->in[CONV2D_RESIDUAL]);
+    return s;
+}
+
+template <class T, int ROWS, int COLUMNS>
+static nn_status multiply(const nn_call *c, const conv2d_plan *p, const conv2d_product<T> &product)
+{
+    const nn_view *y = &c->out[0];
+    const int64_t steps = p->backward ? p->w.stride : 1;
+    const int64_t rows = y->dim[0] * nn_ceil_div(y->dim[1], steps) * nn_ceil_div(y->dim[2], steps);
+    const dim3 grid((unsigned)(nn_ceil_div(rows, ROWS) * nn_ceil_div(y->dim[3], COLUMNS)), 1,
+                    (unsigned)(p->phases * p->cut.splits));
+    return NN_LAUNCH((conv2d_implicit<T, ROWS, COLUMNS>), grid, (conv2d_threads<T, ROWS, COLUMNS>),
+                     (conv2d_shared_bytes<T, ROWS, COLUMNS>()), c, product);
+}
+
+template <class T>
+static nn_status multiply_cut(const nn_call *c, const conv2d_plan *p,
+                              const conv2d_product<T> &product)
+{
+    if (p->cut.columns == 16) return multiply<T, 128, 16>(c, p, product);
+    if (p->cut.rows == 64) return multiply<T, 64, 64>(c, p, product);
+    if constexpr (sizeof(T) == 2)
+        if (p->cut.columns == 128) return multiply<T, 128, 128>(c, p, product);
+    return multiply<T, 128, 64>(c, p, product);
+}
+
+template <class T> static nn_status run_as(const nn_call *c, bool backward)
+{
+    const conv2d_plan p = plan_of(c, backward);
+    const nn_view *w = weights_of(c);
+    const int64_t places = nn_view_elems(&c->out[0]) / c->out[0].dim[3];
+    char *work = static_cast<char *>(c->workspace);
+    void *filter = c->frozen ? c->packed : work + p.filter_at;
+    const bool as_it_lies = conv2d_filter_bytes(w, backward, p.channels) == 0;
+    conv2d_product<T> product = { .filter = static_cast<const T *>(as_it_lies ? w->data : filter),
+                                  .h = p.h,
+                                  .w = p.w,
+                                  .backward = backward,
+                                  .splits = p.cut.splits,
+                                  .partial = reinterpret_cast<float *>(work + p.partial_at),
+                                  .pitch = pitch_of(&c->out[0]),
+                                  .sink = sink_of<T>(c, backward) };
+    NN_TRY(conv2d_image_make(c, &p.image, work + p.image_at, &product.image));
+    if (!c->frozen || c->repack) NN_TRY(conv2d_filter_make(c, w, backward, p.channels, filter));
+    NN_TRY(multiply_cut(c, &p, product));
+    if (p.cut.splits == 1) return NN_OK;
+    const int64_t groups = nn_ceil_div(c->out[0].dim[3], nn_wide<T>);
+    return NN_LAUNCH(conv2d_finish<T>,
+                     (unsigned)nn_ceil_div(places * groups, CONV2D_FINISH_THREADS),
+                     CONV2D_FINISH_THREADS, 0, c, product.sink, (const float *)product.partial,
+                     p.cut.splits, product.pitch, places);
+}
+
+/* Sizes that fit the kernels' 32-bit indices; what is larger goes to conv2d_any. */
+static bool small_enough(const nn_call *c)
+{
+    const nn_view *x = &c->in[0], *w = weights_of(c), *y = &c->out[0];
+    return conv2d_image_small(x) && conv2d_image_small(y) && conv2d_params(c)->stride <= 64 &&
+           nn_view_contiguous(y) && w->dim[0] < 1 << 21 && w->dim[1] < 1 << 21 &&
+           w->dim[2] * w->dim[3] * (nn_max(w->dim[0], w->dim[1]) + 8) < 1 << 28;
+}
+
+bool conv2d_gemm_accepts(const nn_call *c)
+{
+    return conv2d_any_accepts(c) && small_enough(c);
+}
+
+bool conv2d_bwd_x_gemm_accepts(const nn_call *c)
+{
+    return conv2d_bwd_x_any_accepts(c) && small_enough(c);
+}
+
+size_t conv2d_gemm_workspace(const nn_call *c)
+{
+    return plan_of(c, false).bytes;
+}
+
+size_t conv2d_bwd_x_gemm_workspace(const nn_call *c)
+{
+    return plan_of(c, true).bytes;
+}
+
+static nn_status prepare(nn_call *c, bool backward)
+{
+    const conv2d_plan p = plan_of(c, backward);
+    if (c->frozen) c->packed_bytes = conv2d_filter_bytes(weights_of(c), backward, p.channels);
+    return NN_OK;
+}
+
+nn_status conv2d_gemm_prepare(nn_call *c)
+{
+    return prepare(c, false);
+}
+
+nn_status conv2d_bwd_x_gemm_prepare(nn_call *c)
+{
+    return prepare(c, true);
+}
+
+nn_status conv2d_gemm_run(const nn_call *c)
+{
+    NN_DISPATCH(c->out[0].dtype, T, return run_as<T>(c, false));
+}
+
+nn_status conv2d_bwd_x_gemm_run(const nn_call *c)
+{
+    NN_DISPATCH(c->out[0].dtype, T, return run_as<T>(c, true));
+}
