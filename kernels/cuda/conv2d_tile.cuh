@@ -241,14 +241,20 @@ template <int ROWS, int COLUMNS>
 __device__ __forceinline__ void conv2d_put(const conv2d_sums<float, ROWS, COLUMNS> &sums, bool beds,
                                            float *tile)
 {
+    constexpr int N = COLUMNS / CONV2D_SIDE;
     const int row = (int)threadIdx.x / CONV2D_SIDE, column = (int)threadIdx.x % CONV2D_SIDE;
 #pragma unroll
     for (int i = 0; i < ROWS / CONV2D_SIDE; i++)
 #pragma unroll
-        for (int j = 0; j < COLUMNS / CONV2D_SIDE; j++) {
+        for (int j = 0; j < N; j++) {
             const int r = beds ? conv2d_bed_place(row, i) : row + CONV2D_SIDE * i;
             const int c = beds ? conv2d_bed_place(column, j) : column + CONV2D_SIDE * j;
-            tile[conv2d_sum_at<COLUMNS>(r, c) + c % 4] = sums.at[i][j];
+            float *to = tile + conv2d_sum_at<COLUMNS>(r, c) + c % 4;
+            if (!beds)
+                *to = sums.at[i][j];
+            else if (j % 4 == 0 && j + 3 < N)
+                nn_store(to, nn_vec<float, 4>{ sums.at[i][j], sums.at[i][j + 1], sums.at[i][j + 2],
+                                               sums.at[i][j + 3] });
         }
 }
 

@@ -1,7 +1,9 @@
 /* conv2d_bwd_w as an implicit matrix product: outputs x (taps x channels), summed over places. */
 #include "kernels/cuda/conv2d_tile.cuh"
 
-enum { CONV2D_TOTAL_THREADS = 256 };
+/* Between rows of channels in shared memory, so that reads of the taps of four channels meet no
+ * conflicts. */
+enum { CONV2D_TOTAL_THREADS = 256, CONV2D_TOTAL_PAD = 4 };
 
 /* n / d for n < 2^31 by a multiplication. Source: Granlund and Montgomery 1994, figure 4.1. */
 struct conv2d_divisor {
@@ -169,6 +171,7 @@ __global__ void __launch_bounds__(CONV2D_TOTAL_THREADS)
                          int filled, int inputs, int channels, U *dw, float *db)
 {
     NN_SHARED_DYN(float, turned);
+    const int pitch = channels + CONV2D_TOTAL_PAD;
     const int output = (int)blockIdx.x, first = (int)blockIdx.y * channels;
     const int n = inputs - first < channels ? inputs - first : channels;
     const int64_t step = (int64_t)outputs * taps * filled;
@@ -177,13 +180,13 @@ __global__ void __launch_bounds__(CONV2D_TOTAL_THREADS)
         const int tap = e / n, channel = e - tap * n;
         float sum = 0;
         for (int k = 0; k < splits; k++) sum += partial[k * step + (int64_t)tap * filled + channel];
-        turned[tap * (channels + 1) + channel] = sum;
+        turned[tap * pitch + channel] = sum;
     }
     __syncthreads();
     dw += ((int64_t)output * inputs + first) * taps;
     for (int e = (int)threadIdx.x; e < n * taps; e += CONV2D_TOTAL_THREADS) {
         const int channel = e / taps, tap = e - channel * taps;
-        dw[e] = nn_from<U>(turned[tap * (channels + 1) + channel]);
+        dw[e] = nn_from<U>(turned[tap * pitch + channel]);
     }
     if (threadIdx.x || blockIdx.y) return;
     float sum = 0;
@@ -276,8 +279,8 @@ template <class T> static nn_status run_as(const nn_call *c)
     const dim3 grid((unsigned)g.outputs, (unsigned)nn_ceil_div(p.inputs, channels));
     NN_DISPATCH(dw->dtype, U,
                 return NN_LAUNCH(conv2d_weights_total<U>, grid, CONV2D_TOTAL_THREADS,
-                                 (size_t)(p.taps * (channels + 1)) * sizeof(float), c,
-                                 (const float *)g.partial, (const float *)g.bias, g.splits,
+                                 (size_t)(p.taps * (channels + CONV2D_TOTAL_PAD)) * sizeof(float),
+                                 c, (const float *)g.partial, (const float *)g.bias, g.splits,
                                  g.outputs, p.taps, p.filled, p.inputs, channels,
                                  static_cast<U *>(dw->data), static_cast<float *>(c->out[1].data)));
 }
