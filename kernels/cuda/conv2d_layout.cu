@@ -120,7 +120,8 @@ struct conv2d_weights {
 
 /* conv2d_pack: a block owns `block_columns` columns by 64 channels of the filter, all taps. They
  * are read in the order of the weights (whole sectors, where these are packed), turned over in
- * shared memory and stored by 16 bytes. Traffic: weights once, filter once. */
+ * shared memory (up to four threads of a warp meet in a bank) and stored by 16 bytes. Traffic:
+ * weights once, filter once. */
 template <class T>
 __global__ void __launch_bounds__(CONV2D_LAYOUT_THREADS)
     conv2d_pack(const T *weights, const conv2d_weights w, int block_columns, T *filter)
