@@ -296,7 +296,8 @@ bool conv2d_bwd_w_gemm_accepts(const nn_call *c)
     bool fit = conv2d_bwd_w_any_accepts(c) && conv2d_params(c)->stride <= 64 &&
                nn_view_contiguous(dw) && nn_view_contiguous(&c->out[1]);
     for (int i = 0; fit && i < 2; i++) fit = conv2d_image_small(&c->in[i]);
-    return fit && dw->dim[2] * dw->dim[3] * (dw->dim[1] + 8) < 1 << 28 && dw->dim[0] < 1 << 19;
+    return fit && dw->dim[2] * dw->dim[3] * (dw->dim[1] + 8) < 1 << 28 && dw->dim[0] < 1 << 19 &&
+           dw->dim[1] < 1 << 19;
 }
 
 size_t conv2d_bwd_w_gemm_workspace(const nn_call *c)
