@@ -90,7 +90,8 @@ static void name_files(const bench_case *c, const bench_settings *set, place *p)
     snprintf(p->log, sizeof(p->log), "%s/log.jsonl", p->dir);
     snprintf(p->first, sizeof(p->first), "%s/first", p->dir);
     snprintf(p->out, sizeof(p->out), "%s/out", p->dir);
-    snprintf(p->samples, sizeof(p->samples), "%lld", (long long)(c->dim[0] * set->runs));
+    const long long samples = (long long)c->dim[0] * set->runs;
+    snprintf(p->samples, sizeof(p->samples), "%lld", samples);
     snprintf(p->batch, sizeof(p->batch), "%lld", (long long)c->dim[0]);
     snprintf(p->updates, sizeof(p->updates), "%lld", (long long)set->runs);
     snprintf(p->threads, sizeof(p->threads), "%lld", (long long)set->on.threads);

@@ -93,7 +93,7 @@ typedef struct course {
  * the seed tells them apart. */
 static course train(net *n)
 {
-    course c;
+    course c = { 0 };
     for (int i = 0; i < STEPS; i++) {
         float x[BATCH * IN], target[BATCH * OUT];
         draw("x", (uint64_t)i / 2, x, NN_COUNT(x));
@@ -136,7 +136,7 @@ static void test_training(void **unused)
 {
     static const char *const names[] = { "far", "cuda" };
     const nn_plan_options direct = { .direct = true };
-    course once, again;
+    course once = { 0 }, again = { 0 };
     (void)unused;
     for (int k = 0; k < 2 * NN_COUNT(names); k++) {
         const char *name = names[k / 2];
@@ -159,7 +159,7 @@ static void test_training(void **unused)
 static void test_who_is_not_recorded(void **unused)
 {
     const nn_plan_options options[] = { { .profile = true }, { .hostile = true } };
-    course want, c;
+    course want = { 0 }, c = { 0 };
     (void)unused;
     train_on("ref", NN_F32, NULL, &want);
     for (int i = 0; i < NN_COUNT(options); i++) {
@@ -173,7 +173,7 @@ static void test_who_is_not_recorded(void **unused)
 static void test_a_recording_that_fails(void **unused)
 {
     net n;
-    course want, c;
+    course want = { 0 }, c = { 0 };
     (void)unused;
     train_on("ref", NN_F32, NULL, &want);
     memset(&far_state, 0, sizeof(far_state));
@@ -202,6 +202,7 @@ static nn_status packed_near(const nn_call *near)
 {
     nn_call c = *near;
     if (c.repack) {
+        NN_ASSERT(c.packed);
         memcpy(c.packed, c.in[1].data, c.packed_bytes);
         n_packings++;
     }

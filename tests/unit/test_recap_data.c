@@ -159,7 +159,8 @@ static nn_json line_of(const char *name, int i)
     char *save, *line = strtok_r(bytes, "\n", &save);
     while (line && i-- > 0) line = strtok_r(NULL, "\n", &save);
     assert_non_null(line);
-    assert_int_equal(nn_json_parse(line, (int64_t)strlen(line), name, &json), NN_OK);
+    int64_t length = line ? (int64_t)strlen(line) : 0;
+    assert_int_equal(nn_json_parse(line, length, name, &json), NN_OK);
     nn_free(bytes);
     return json;
 }
