@@ -73,8 +73,8 @@ static nn_status open(nn_device *d)
     NN_TRY(describe(g));
     CUDA_TRY(cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking));
     CUDA_TRY(cudaMalloc(reinterpret_cast<void **>(&g->fault), sizeof(*g->fault)));
-    CUDA_TRY(cudaMemset(g->fault, 0, sizeof(*g->fault)));
-    return NN_OK;
+    return nn_cuda_status(cudaMemsetAsync(g->fault, 0, sizeof(*g->fault), g->stream),
+                          "clearing the fault");
 }
 
 static void close(nn_device *d)

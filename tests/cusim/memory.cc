@@ -134,6 +134,16 @@ void check_block(const char *who, size_t at, size_t bytes)
         fail("%s: written behind the end of an allocation of %zu bytes", who, bytes);
 }
 
+// What is opened belongs to no allocation at first.
+void open_up_to(size_t end)
+{
+    if (end <= device.opened) return;
+#if CUSIM_ASAN
+    __asan_poison_memory_region(device.base + device.opened, end - device.opened);
+#endif
+    device.opened = end;
+}
+
 cudaError_t allocate(void **out, size_t bytes)
 {
     prepare();
@@ -142,7 +152,7 @@ cudaError_t allocate(void **out, size_t bytes)
     if (bytes > device.bytes) return cudaErrorMemoryAllocation;
     size_t at = find_gap(bytes);
     if (at == device.bytes) return cudaErrorMemoryAllocation;
-    device.opened = std::max(device.opened, rounded(at + span(bytes), page));
+    open_up_to(rounded(at + span(bytes), page));
     blocks[at] = bytes;
     memory_open("cudaMalloc");
     char *p = device.base + at;
