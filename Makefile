@@ -244,7 +244,7 @@ clean:
 	rm -rf build bin
 
 # The interpreter as a CUDA runtime, with the stand-in of cuBLAS that the simulator uses.
-$(BUILD)/libcudart_ptx.so: $(PTXRUN)/ptxrun.cc $(PTXRUN)/fakecudart.cc
+$(BUILD)/libcudart_ptx.so: $(PTXRUN)/ptxrun.cc $(PTXRUN)/fakecudart.cc tests/ptx/graphs.cc
 	@mkdir -p $(@D)
 	$(Q)g++ -std=c++17 -O2 -march=native -ffp-contract=off -fPIC -shared -Wl,-Bsymbolic -I$(CUDA_HOME)/include $^ -o $@
 ifeq ($(CUDA),ptx)

@@ -33,15 +33,24 @@ typedef struct nn_cuda_fault {
     int value;
 } nn_cuda_fault;
 
+/* One of the two pinned buffers that what the host writes and reads passes through. */
+typedef struct nn_cuda_stage {
+    char *host;       /* NULL = not yet reserved */
+    cudaEvent_t done; /* behind the copies that still use it */
+    int64_t used;     /* bytes that copies to the device have taken */
+} nn_cuda_stage;
+
 /* One GPU in use. nn_call.stream points to it. */
 typedef struct nn_cuda {
     cudaStream_t stream;
     cublasLtHandle_t blas; /* opened by nn_cuda_blas */
     nn_cuda_fault *fault;  /* on the device */
     cudaEvent_t marks[2];  /* of nn_device_mark; made at first use */
-    int n_processors;      /* streaming multiprocessors */
-    int shared_bytes;      /* that a block may have */
-    int capability;        /* 80, 90, ... */
+    nn_cuda_stage stages[2];
+    int stage;        /* the one that is being filled */
+    int n_processors; /* streaming multiprocessors */
+    int shared_bytes; /* that a block may have */
+    int capability;   /* 80, 90, ... */
 } nn_cuda;
 
 static inline nn_cuda *nn_cuda_of(const nn_call *c)
@@ -52,6 +61,12 @@ static inline nn_cuda *nn_cuda_of(const nn_call *c)
 /* NN_OK, or NN_DEVICE naming what was tried and what the runtime says. */
 nn_status nn_cuda_status(cudaError_t error, const char *what) NN_CHECKED;
 nn_status nn_cublas_status(cublasStatus_t status, const char *what) NN_CHECKED;
+
+/* staging.cu. send: enqueue a copy to the device; src may change at once. fetch: copy to the host,
+ * behind all work enqueued so far, and wait. */
+nn_status nn_cuda_send(nn_cuda *g, void *dst, const void *src, int64_t bytes) NN_CHECKED;
+nn_status nn_cuda_fetch(nn_cuda *g, void *dst, const void *src, int64_t bytes) NN_CHECKED;
+void nn_cuda_stages_free(nn_cuda *g);
 
 /* The handle of cuBLAS, opened at first use: it takes long, and not every run wants it. */
 nn_status nn_cuda_blas(nn_cuda *g, cublasLtHandle_t *blas) NN_CHECKED;

@@ -84,6 +84,7 @@ static void close(nn_device *d)
     if (g->blas) cublasLtDestroy(g->blas);
     for (int i = 0; i < 2; i++)
         if (g->marks[i]) cudaEventDestroy(g->marks[i]);
+    nn_cuda_stages_free(g);
     if (g->fault) cudaFree(g->fault);
     if (g->stream) cudaStreamDestroy(g->stream);
     nn_free(g);
@@ -111,27 +112,19 @@ static void release(nn_device *d, void *block)
     cudaFree(block);
 }
 
-/* The host's memory may change as soon as a copy returns, so both directions wait. */
-static nn_status copy(nn_device *d, void *dst, const void *src, int64_t bytes, cudaMemcpyKind kind)
-{
-    CUDA_TRY(cudaMemcpyAsync(dst, src, (size_t)bytes, kind, gpu(d)->stream));
-    return nn_cuda_status(cudaStreamSynchronize(gpu(d)->stream), "copy");
-}
-
 static nn_status write(nn_device *d, void *dst, const void *src, int64_t bytes)
 {
-    return copy(d, dst, src, bytes, cudaMemcpyHostToDevice);
+    return nn_cuda_send(gpu(d), dst, src, bytes);
 }
 
 static nn_status read(nn_device *d, void *dst, const void *src, int64_t bytes)
 {
-    return copy(d, dst, src, bytes, cudaMemcpyDeviceToHost);
+    return nn_cuda_fetch(gpu(d), dst, src, bytes);
 }
 
 static nn_status zero(nn_device *d, void *dst, int64_t bytes)
 {
-    CUDA_TRY(cudaMemsetAsync(dst, 0, (size_t)bytes, gpu(d)->stream));
-    return nn_cuda_status(cudaStreamSynchronize(gpu(d)->stream), "zero");
+    return nn_cuda_status(cudaMemsetAsync(dst, 0, (size_t)bytes, gpu(d)->stream), "zero");
 }
 
 /* Other threads of the program may call the runtime meanwhile. */
@@ -184,8 +177,7 @@ static nn_status sync(nn_device *d)
 {
     nn_cuda *g = gpu(d);
     nn_cuda_fault f;
-    CUDA_TRY(cudaMemcpyAsync(&f, g->fault, sizeof(f), cudaMemcpyDeviceToHost, g->stream));
-    CUDA_TRY(cudaStreamSynchronize(g->stream));
+    NN_TRY(nn_cuda_fetch(g, &f, g->fault, sizeof(f)));
     if (f.kind == NN_FAULT_NONE) return NN_OK;
     NN_TRY(zero(d, g->fault, sizeof(f)));
     return report(&f);
