@@ -129,7 +129,7 @@ __device__ __forceinline__ void attention_flash_finish(attention_flash_state<D, 
  * there. Heads of 40 take k = 16 + 16 + 8 and n = 5 x 8: nothing is padded. Blocks with the most
  * keys start first. Traffic: Q, Y and lse once; K and V once from memory, Tq / (64 M) times from
  * the second-level cache. bf16 operands, f32 scores and sums, p rounded to bf16; deterministic.
- * Budget: see docs of the plan above and the table at the end of the file. */
+ * Budget: docs/KERNELS.md. */
 template <int D>
 __global__ void __launch_bounds__(ATTN_THREADS, attention_flash_plan<D>::BLOCKS)
     attention_flash(const attn_shape a, const attn_rows<const bf16> q,
