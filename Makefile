@@ -33,8 +33,8 @@ endif
 
 # CUDA: 0 = none, 1 = nvcc, sim = the simulator of tests/cusim, ptx = nvcc for the PTX interpreter
 # whose folder is PTXRUN. CUDA=sim SAN=race has the race detector; only its own objects differ, in $(BUILD)/race.
-cuda_build  := $(BUILD)$(if $(filter race,$(SAN)),/race)
 cuda_name   := $(if $(filter 1,$(CUDA)),cuda,$(CUDA))
+cuda_build  := $(BUILD)$(if $(filter race,$(SAN)),/race)
 CUDA_HOME   ?= /usr/local/cuda
 NVCC        ?= $(CUDA_HOME)/bin/nvcc
 CUDA_ARCHS  ?= 80 90a
