@@ -243,7 +243,7 @@ format:
 clean:
 	rm -rf build bin
 
-# The interpreter as a CUDA runtime, with the stand-in of cuBLAS that the simulator uses.
+# The interpreter as a CUDA runtime. cuBLAS is the real one, which finds no GPU: products run by linear_any.
 $(BUILD)/libcudart_ptx.so: $(PTXRUN)/ptxrun.cc $(PTXRUN)/fakecudart.cc tests/ptx/graphs.cc
 	@mkdir -p $(@D)
 	$(Q)g++ -std=c++17 -O2 -march=native -ffp-contract=off -fPIC -shared -Wl,-Bsymbolic -I$(CUDA_HOME)/include $^ -o $@
