@@ -160,6 +160,9 @@ bool bench_baseline_compare(const bench_baseline *b, const bench_row *row);
 /* Adds what a plan says of itself. */
 void bench_count_plan(const nn_plan *plan, bench_result *out);
 
+/* The table of a plan's last run, on stderr. */
+nn_status bench_print_profile(const nn_plan *plan) NN_CHECKED;
+
 /* -- the stop-watch */
 
 typedef struct bench_clock {

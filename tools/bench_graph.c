@@ -128,7 +128,7 @@ static nn_status make_plan(job *j)
     return NN_OK;
 }
 
-static nn_status print_profile(const nn_plan *plan)
+nn_status bench_print_profile(const nn_plan *plan)
 {
     nn_text table = { 0 };
     nn_status status = nn_plan_profile_table(plan, &table);
@@ -148,7 +148,7 @@ static nn_status time_runs(job *j)
         bench_clock_lap(&j->clock);
     }
     bench_clock_result(&j->clock, j->out);
-    return j->set->profile ? print_profile(j->plan) : NN_OK;
+    return j->set->profile ? bench_print_profile(j->plan) : NN_OK;
 }
 
 nn_status bench_graph(const bench_case *c, const bench_settings *set, nn_device *device,

@@ -118,15 +118,6 @@ static nn_status time_all(job *j)
     return NN_OK;
 }
 
-static nn_status print_profile(const nn_plan *plan)
-{
-    nn_text table = { 0 };
-    nn_status status = nn_plan_profile_table(plan, &table);
-    if (status == NN_OK) fputs(table.text, stderr);
-    nn_text_free(&table);
-    return status;
-}
-
 /* -- the case */
 
 static void count_copies(job *j)
@@ -201,7 +192,7 @@ static nn_status run(job *j)
     NN_TRY(open_copies(j));
     NN_TRY(check(j, &hash));
     NN_TRY(time_all(j));
-    if (j->set->profile) NN_TRY(print_profile(j->copies[0].plan));
+    if (j->set->profile) NN_TRY(bench_print_profile(j->copies[0].plan));
     return check_again(j, hash);
 }
 

@@ -32,7 +32,8 @@ __global__ void __launch_bounds__(NN_MAP_THREADS)
     const int64_t i = (int64_t)blockIdx.x * NN_MAP_THREADS + threadIdx.x;
     const int row = *place.at;
     if (row < 0 || row > place.end) {
-        if (i == 0 && atomicCAS(&place.fault->kind, NN_FAULT_NONE, NN_FAULT_CACHE_ROW) == 0)
+        if (i == 0 &&
+            atomicCAS(&place.fault->kind, NN_CUDA_FAULT_NONE, NN_CUDA_FAULT_CACHE_ROW) == 0)
             place.fault->value = row;
         return;
     }

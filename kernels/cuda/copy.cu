@@ -2,10 +2,6 @@
  * Traffic: operand and result once. */
 #include "kernels/cuda/map.cuh"
 
-struct copy_value {
-    __device__ float operator()(const float (&x)[1]) const { return x[0]; }
-};
-
 static bool accepts_packed(const nn_call *c)
 {
     return nn_is_float(&c->in[0]) && nn_is_float(&c->out[0]) && nn_view_contiguous(&c->in[0]) &&
@@ -21,14 +17,14 @@ static nn_status run_packed(const nn_call *c)
 {
     NN_DISPATCH(
         c->in[0].dtype, T,
-        NN_DISPATCH(c->out[0].dtype, U, return (nn_map_run_packed_as<T, U, 1>(c, copy_value{}))));
+        NN_DISPATCH(c->out[0].dtype, U, return (nn_map_run_packed_as<T, U, 1>(c, nn_map_same{}))));
 }
 
 static nn_status run_steps(const nn_call *c)
 {
     NN_DISPATCH(
         c->in[0].dtype, T,
-        NN_DISPATCH(c->out[0].dtype, U, return (nn_map_run_steps_as<T, U, 1>(c, copy_value{}))));
+        NN_DISPATCH(c->out[0].dtype, U, return (nn_map_run_steps_as<T, U, 1>(c, nn_map_same{}))));
 }
 
 /* copy_ids: a thread owns one i32 of any strides. */

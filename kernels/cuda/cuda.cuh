@@ -22,10 +22,10 @@ typedef __nv_bfloat16 bf16;
 
 /* Errors that only the running kernel can see: the first one is kept and reported by sync. */
 typedef enum nn_cuda_fault_kind {
-    NN_FAULT_NONE,
-    NN_FAULT_EMBEDDING_ID, /* value: the id */
-    NN_FAULT_CACHE_ROW,    /* value: the row */
-    NN_FAULT_LABEL         /* value: the label */
+    NN_CUDA_FAULT_NONE,
+    NN_CUDA_FAULT_EMBEDDING_ID, /* value: the id */
+    NN_CUDA_FAULT_CACHE_ROW,    /* value: the row */
+    NN_CUDA_FAULT_LABEL         /* value: the label */
 } nn_cuda_fault_kind;
 
 typedef struct nn_cuda_fault {
@@ -61,6 +61,7 @@ static inline nn_cuda *nn_cuda_of(const nn_call *c)
 /* NN_OK, or NN_DEVICE naming what was tried and what the runtime says. */
 nn_status nn_cuda_status(cudaError_t error, const char *what) NN_CHECKED;
 nn_status nn_cublas_status(cublasStatus_t status, const char *what) NN_CHECKED;
+#define NN_CUDA_TRY(call) NN_TRY(nn_cuda_status((call), #call))
 
 /* staging.cu. send: enqueue a copy to the device; src may change at once. fetch: copy to the host,
  * behind all work enqueued so far, and wait. */

@@ -27,8 +27,6 @@ nn_status nn_cuda_blas(nn_cuda *g, cublasLtHandle_t *blas)
     return NN_OK;
 }
 
-#define CUDA_TRY(call) NN_TRY(nn_cuda_status((call), #call))
-
 static nn_cuda *gpu(const nn_device *d)
 {
     return static_cast<nn_cuda *>(d->stream);
@@ -49,11 +47,11 @@ static nn_status find_gpu(void)
 static nn_status describe(nn_cuda *g)
 {
     int device = 0, major = 0, minor = 0;
-    CUDA_TRY(cudaGetDevice(&device));
-    CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-    CUDA_TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
-    CUDA_TRY(cudaDeviceGetAttribute(&g->n_processors, cudaDevAttrMultiProcessorCount, device));
-    CUDA_TRY(
+    NN_CUDA_TRY(cudaGetDevice(&device));
+    NN_CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    NN_CUDA_TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+    NN_CUDA_TRY(cudaDeviceGetAttribute(&g->n_processors, cudaDevAttrMultiProcessorCount, device));
+    NN_CUDA_TRY(
         cudaDeviceGetAttribute(&g->shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
     g->capability = 10 * major + minor;
     if (g->capability < LEAST_CAPABILITY)
@@ -71,8 +69,8 @@ static nn_status open(nn_device *d)
     NN_NEED(g);
     d->stream = g;
     NN_TRY(describe(g));
-    CUDA_TRY(cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking));
-    CUDA_TRY(cudaMalloc(reinterpret_cast<void **>(&g->fault), sizeof(*g->fault)));
+    NN_CUDA_TRY(cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking));
+    NN_CUDA_TRY(cudaMalloc(reinterpret_cast<void **>(&g->fault), sizeof(*g->fault)));
     return nn_cuda_status(cudaMemsetAsync(g->fault, 0, sizeof(*g->fault), g->stream),
                           "clearing the fault");
 }
@@ -93,8 +91,8 @@ static void close(nn_device *d)
 
 static nn_status allocate(nn_device *d, int64_t bytes, void **block)
 {
-    CUDA_TRY(cudaMalloc(block, (size_t)nn_max(bytes, NO_BYTES)));
-    CUDA_TRY(cudaMemsetAsync(*block, 0, (size_t)nn_max(bytes, NO_BYTES), gpu(d)->stream));
+    NN_CUDA_TRY(cudaMalloc(block, (size_t)nn_max(bytes, NO_BYTES)));
+    NN_CUDA_TRY(cudaMemsetAsync(*block, 0, (size_t)nn_max(bytes, NO_BYTES), gpu(d)->stream));
     return nn_cuda_status(cudaStreamSynchronize(gpu(d)->stream), "clearing new memory");
 }
 
@@ -139,7 +137,7 @@ static nn_status end_capture(nn_device *d, void **recording)
     cudaGraph_t graph = NULL;
     cudaGraphExec_t executable = NULL;
     *recording = NULL;
-    CUDA_TRY(cudaStreamEndCapture(gpu(d)->stream, &graph));
+    NN_CUDA_TRY(cudaStreamEndCapture(gpu(d)->stream, &graph));
     const cudaError_t error = cudaGraphInstantiate(&executable, graph, 0);
     cudaGraphDestroy(graph);
     NN_TRY(nn_cuda_status(error, "cudaGraphInstantiate"));
@@ -162,11 +160,11 @@ static void free_capture(nn_device *d, void *recording)
 static nn_status report(const nn_cuda_fault *f)
 {
     switch (f->kind) {
-    case NN_FAULT_EMBEDDING_ID:
+    case NN_CUDA_FAULT_EMBEDDING_ID:
         return nn_fail(NN_ARGUMENT, "embedding: id %d is outside the table", f->value);
-    case NN_FAULT_CACHE_ROW:
+    case NN_CUDA_FAULT_CACHE_ROW:
         return nn_fail(NN_ARGUMENT, "cache_write: rows at %d do not fit into the cache", f->value);
-    case NN_FAULT_LABEL:
+    case NN_CUDA_FAULT_LABEL:
         return nn_fail(NN_ARGUMENT, "softmax_xent: there is no logit for label %d", f->value);
     default:
         return nn_fail(NN_DEVICE, "cuda: unknown fault %d (value %d)", f->kind, f->value);
@@ -178,7 +176,7 @@ static nn_status sync(nn_device *d)
     nn_cuda *g = gpu(d);
     nn_cuda_fault f;
     NN_TRY(nn_cuda_fetch(g, &f, g->fault, sizeof(f)));
-    if (f.kind == NN_FAULT_NONE) return NN_OK;
+    if (f.kind == NN_CUDA_FAULT_NONE) return NN_OK;
     NN_TRY(zero(d, g->fault, sizeof(f)));
     return report(&f);
 }
@@ -186,7 +184,7 @@ static nn_status sync(nn_device *d)
 static nn_status mark(nn_device *d, int which)
 {
     nn_cuda *g = gpu(d);
-    if (!g->marks[which]) CUDA_TRY(cudaEventCreate(&g->marks[which]));
+    if (!g->marks[which]) NN_CUDA_TRY(cudaEventCreate(&g->marks[which]));
     return nn_cuda_status(cudaEventRecord(g->marks[which], g->stream), "cudaEventRecord");
 }
 
@@ -194,7 +192,7 @@ static nn_status elapsed(nn_device *d, double *seconds)
 {
     float ms = 0;
     NN_TRY(sync(d));
-    CUDA_TRY(cudaEventElapsedTime(&ms, gpu(d)->marks[0], gpu(d)->marks[1]));
+    NN_CUDA_TRY(cudaEventElapsedTime(&ms, gpu(d)->marks[0], gpu(d)->marks[1]));
     *seconds = 1e-3 * (double)ms;
     return NN_OK;
 }

@@ -4,7 +4,8 @@
 __device__ __forceinline__ bool embedding_known(int id, int64_t rows, nn_cuda_fault *fault)
 {
     if (id >= 0 && id < rows) return true;
-    if (atomicCAS(&fault->kind, (int)NN_FAULT_NONE, (int)NN_FAULT_EMBEDDING_ID) == NN_FAULT_NONE)
+    if (atomicCAS(&fault->kind, (int)NN_CUDA_FAULT_NONE, (int)NN_CUDA_FAULT_EMBEDDING_ID) ==
+        NN_CUDA_FAULT_NONE)
         fault->value = id;
     return false;
 }

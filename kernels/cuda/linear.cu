@@ -1,5 +1,6 @@
 /* linear and its gradients: by cuBLASLt where it takes the call (linear_blas.cu), else by the
  * kernel below. */
+#include "kernels/cuda/columns.cuh"
 #include "kernels/cuda/linear.cuh"
 
 constexpr int TILE = 64, DEPTH = 16, THREADS = 256, EACH = 4, PAD = 1;
@@ -77,7 +78,7 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 /* linear_bias: a block owns 32 columns of one chunk of rows: lane = column, warp = every eighth
- * row. The sums of the chunks are added in order by linear_bias_total. Traffic: dy once. */
+ * row. The sums of the chunks are added in order by nn_columns_join. Traffic: dy once. */
 constexpr int BIAS_WARPS = 8, BIAS_ROWS = 512 /* of a chunk */;
 
 template <class T>
@@ -99,16 +100,6 @@ __global__ void __launch_bounds__(BIAS_WARPS *NN_WARP)
     if (nn_warp() || column >= columns) return;
     for (int w = 1; w < BIAS_WARPS; w++) sum += sums[w * NN_WARP + nn_lane()];
     partial[blockIdx.y * columns + column] = sum;
-}
-
-__global__ void __launch_bounds__(THREADS)
-    linear_bias_total(const float *partial, int chunks, int64_t columns, float *db)
-{
-    const int64_t column = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    float sum = 0;
-    if (column >= columns) return;
-    for (int i = 0; i < chunks; i++) sum += partial[i * columns + column];
-    db[column] = sum;
 }
 
 /* All dims of a view but the last, as steps. */
@@ -140,8 +131,7 @@ nn_status linear_bias_run(const nn_call *c, const nn_view *dy, float *db, float 
                     NN_TRY(NN_LAUNCH(linear_bias<T>, grid, BIAS_WARPS * NN_WARP, 0, c,
                                      static_cast<const T *>(dy->data), rows_of(dy),
                                      dy->stride[dy->rank - 1], columns, partial)));
-    return NN_LAUNCH(linear_bias_total, (unsigned)nn_ceil_div(columns, THREADS), THREADS, 0, c,
-                     (const float *)partial, (int)chunks, columns, db);
+    return nn_columns_run_join<float>(c, partial, 1, chunks, columns, db, NULL, columns);
 }
 
 template <class T> static linear_operand<T> operand(const nn_view *v, bool rows_are_k)

@@ -188,10 +188,6 @@ void linear_blas_release(nn_call *c)
     c->state = NULL;
 }
 
-struct linear_round {
-    __device__ float operator()(const float (&x)[1]) const { return x[0]; }
-};
-
 /* The bias as the product wants it. */
 static nn_status point_at_bias(const nn_call *c, linear_blas *s)
 {
@@ -202,9 +198,9 @@ static nn_status point_at_bias(const nn_call *c, linear_blas *s)
             reinterpret_cast<bf16 *>(static_cast<char *>(c->workspace) + s->workspace_bytes);
         const int64_t n = bias->dim[0];
         const nn_operands<float, 1> in = { { static_cast<const float *>(bias->data) } };
-        NN_TRY(NN_LAUNCH((nn_map_packed<linear_round, float, bf16, 1>),
+        NN_TRY(NN_LAUNCH((nn_map_packed<nn_map_same, float, bf16, 1>),
                          (unsigned)nn_ceil_div(n, NN_MAP_THREADS * nn_map_width<float, bf16>),
-                         NN_MAP_THREADS, 0, c, linear_round{}, in, rounded, n));
+                         NN_MAP_THREADS, 0, c, nn_map_same{}, in, rounded, n));
         data = rounded;
     }
     return set(s->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &data, sizeof(data));

@@ -185,4 +185,9 @@ template <int ARITY, class F> static inline nn_status nn_map_run_steps(const nn_
     NN_DISPATCH(c->out[0].dtype, T, return (nn_map_run_steps_as<T, T, ARITY>(c, f)));
 }
 
+/* The element as it is: copies and casts. */
+struct nn_map_same {
+    __device__ float operator()(const float (&x)[1]) const { return x[0]; }
+};
+
 #endif

@@ -88,7 +88,8 @@ __global__ void __launch_bounds__(SOFTMAX_XENT_THREADS)
     if (label < 0 || label >= r.n) {
         if (threadIdx.x == 0) lse[blockIdx.x] = loss[blockIdx.x] = 0;
         if (label >= r.n && threadIdx.x == 0 &&
-            atomicCAS(&fault->kind, (int)NN_FAULT_NONE, (int)NN_FAULT_LABEL) == NN_FAULT_NONE)
+            atomicCAS(&fault->kind, (int)NN_CUDA_FAULT_NONE, (int)NN_CUDA_FAULT_LABEL) ==
+                NN_CUDA_FAULT_NONE)
             fault->value = label;
         return;
     }

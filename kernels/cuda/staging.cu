@@ -9,13 +9,11 @@
 
 enum { STAGE = 4 << 20, ALIGNMENT = 64 };
 
-#define CUDA_TRY(call) NN_TRY(nn_cuda_status((call), #call))
-
 static nn_status reserve(nn_cuda *g)
 {
     for (nn_cuda_stage &s : g->stages) {
-        if (!s.done) CUDA_TRY(cudaEventCreateWithFlags(&s.done, cudaEventDisableTiming));
-        if (!s.host) CUDA_TRY(cudaMallocHost(reinterpret_cast<void **>(&s.host), STAGE));
+        if (!s.done) NN_CUDA_TRY(cudaEventCreateWithFlags(&s.done, cudaEventDisableTiming));
+        if (!s.host) NN_CUDA_TRY(cudaMallocHost(reinterpret_cast<void **>(&s.host), STAGE));
     }
     return NN_OK;
 }
@@ -35,10 +33,11 @@ static nn_status stage_with_room(nn_cuda *g, nn_cuda_stage **out)
 {
     nn_cuda_stage *s = &g->stages[g->stage];
     if (s->used == STAGE) {
-        CUDA_TRY(cudaEventRecord(s->done, g->stream));
+        NN_CUDA_TRY(cudaEventRecord(s->done, g->stream));
         g->stage = !g->stage;
         s = &g->stages[g->stage];
-        CUDA_TRY(cudaEventSynchronize(s->done)); /* never recorded: there is nothing to wait for */
+        NN_CUDA_TRY(
+            cudaEventSynchronize(s->done)); /* never recorded: there is nothing to wait for */
         s->used = 0;
     }
     *out = s;
@@ -56,7 +55,8 @@ nn_status nn_cuda_send(nn_cuda *g, void *dst, const void *src, int64_t bytes)
         const int64_t part = nn_min(bytes - at, STAGE - s->used);
         char *pinned = s->host + s->used;
         memcpy(pinned, from + at, (size_t)part);
-        CUDA_TRY(cudaMemcpyAsync(to + at, pinned, (size_t)part, cudaMemcpyHostToDevice, g->stream));
+        NN_CUDA_TRY(
+            cudaMemcpyAsync(to + at, pinned, (size_t)part, cudaMemcpyHostToDevice, g->stream));
         s->used = nn_min((s->used + part + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, (int64_t)STAGE);
         at += part;
     }
@@ -81,7 +81,8 @@ static part part_of(void *dst, const void *src, int64_t bytes, int64_t k)
  */
 static nn_status enqueue_fetch(nn_cuda *g, nn_cuda_stage *s, part p)
 {
-    CUDA_TRY(cudaMemcpyAsync(s->host, p.from, (size_t)p.bytes, cudaMemcpyDeviceToHost, g->stream));
+    NN_CUDA_TRY(
+        cudaMemcpyAsync(s->host, p.from, (size_t)p.bytes, cudaMemcpyDeviceToHost, g->stream));
     return nn_cuda_status(cudaEventRecord(s->done, g->stream), "cudaEventRecord");
 }
 
@@ -95,7 +96,7 @@ nn_status nn_cuda_fetch(nn_cuda *g, void *dst, const void *src, int64_t bytes)
         nn_cuda_stage *s = &g->stages[k % 2];
         if (k + 1 < n)
             NN_TRY(enqueue_fetch(g, &g->stages[(k + 1) % 2], part_of(dst, src, bytes, k + 1)));
-        CUDA_TRY(cudaEventSynchronize(s->done));
+        NN_CUDA_TRY(cudaEventSynchronize(s->done));
         memcpy(p.to, s->host, (size_t)p.bytes);
     }
     if (n) g->stages[0].used = g->stages[1].used = 0; /* the stream has come this far */
