@@ -10,12 +10,13 @@
  *                "arms": {"base": {"name": "Base", "alt": "cross-base-alt.json", "short": ...},
  *                         "mix": {...}}},
  *      "captioner": "captioner.json", "captions": "shards/train",
- *      "stages": {"captioner": 41.5, ...}, "config": {...}, "revision": "1f0c9ab"}
+ *      "stages": {"captioner": 41.5, ...}, "seconds": 480, "config": {...},
+ *      "revision": "1f0c9ab"}
  *
  * "eval" and "captioner" are files of recap-eval; "samples" is a directory of recap-sample, "name"
  * what to call an arm. The last point of a curve is the arm's result. "cross" has a file of
- * recap-eval for each arm and each style in which the same held-out prompts were worded. All but
- * "arms" may be missing. */
+ * recap-eval for each arm and each style in which the same held-out prompts were worded. Stages may
+ * have overlapped; "seconds" is how long any of them ran. All but "arms" may be missing. */
 #ifndef TOOLS_REPORT_H
 #define TOOLS_REPORT_H
 
@@ -72,7 +73,7 @@ typedef struct report {
     metrics_estimate difference[EVAL_SPLITS][REPORT_FIGURES]; /* mix minus alttext */
     report_cross cross;
     nn_shards *captions;
-    double seconds; /* of all stages */
+    double seconds; /* of the whole run */
 } report;
 
 /* Errors leave nothing to free. */

@@ -172,13 +172,15 @@ static nn_status read_rest(report *r)
     const json_t *root = r->manifest.node, *stages = json_object_get(root, "stages");
     const char *captioner = place(r, json_string_value(json_object_get(root, "captioner")));
     const char *captions = place(r, json_string_value(json_object_get(root, "captions")));
+    const json_t *busy = json_object_get(root, "seconds");
     const char *key;
     json_t *seconds;
     json_object_foreach((json_t *)(uintptr_t)stages, key, seconds)
     {
         if (!json_is_number(seconds)) return wrong(r, "\"stages\" holds more than seconds");
-        r->seconds += json_number_value(seconds);
     }
+    if (busy && !json_is_number(busy)) return wrong(r, "\"seconds\" is not a number");
+    r->seconds = json_number_value(busy);
     if (captioner) NN_TRY(nn_json_open(captioner, NN_JSON_CONFIG_BYTES, &r->captioner));
     if (captions) {
         nn_shard_report faults = { 0 };

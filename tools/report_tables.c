@@ -116,8 +116,9 @@ nn_status report_stages_html(const report *r, nn_text *out)
     json_t *stages = json_object_get(r->manifest.node, "stages"), *seconds;
     const char *key;
     if (!json_object_size(stages)) return NN_OK;
-    NN_TRY(nn_text_add(out, "<h2>Time</h2><p class=note>Wall time of every stage.</p>"
-                            "<div class=scroll><table><tbody>"));
+    NN_TRY(nn_text_add(out,
+                       "<h2>Time</h2><p class=note>Wall time of every stage; two run at a time.</p>"
+                       "<div class=scroll><table><tbody>"));
     json_object_foreach(stages, key, seconds)
     {
         double value = json_number_value(seconds), share = r->seconds > 0 ? value / r->seconds : 0;
