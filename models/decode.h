@@ -21,6 +21,13 @@ typedef enum nn_decode_stop {
     NN_STOP_NEVER     /* when it could not at any length */
 } nn_decode_stop;
 
+/* What the length penalty of a beam search counts, and what its last step keeps. */
+typedef enum nn_decode_rule {
+    NN_RULE_GENERATED, /* the generated tokens, end token included; transformers 5 */
+    NN_RULE_WHOLE      /* all ids but the end token; transformers to 4.35, and BLIP's published
+                          captions. The last step keeps what ended in it and all that run on */
+} nn_decode_rule;
+
 /* Lengths count ids, prompt included. */
 typedef struct nn_decode_options {
     nn_decode_method method;
@@ -29,7 +36,8 @@ typedef struct nn_decode_options {
     int min_length;            /* the end token is forbidden while there are fewer */
     int32_t eos;               /* the end token */
     double repetition_penalty; /* > 0; 1 is off */
-    double length_penalty;     /* exponent of the number of generated tokens; 1: mean log-prob. */
+    double length_penalty;     /* exponent of the length; 1: mean log-probability of a token */
+    nn_decode_rule rule;       /* of that length */
     nn_decode_stop early_stopping;
     double temperature; /* > 0 */
     int top_k;          /* 0 is off */
@@ -62,7 +70,7 @@ typedef struct nn_decoded {
     bool ended;      /* the last id is the end token */
     double log_prob; /* sum over the generated tokens; of the processed scores in beam search, of
                         the model's distribution before any processing otherwise */
-    double key;      /* log_prob / (generated tokens ^ length_penalty) */
+    double key;      /* log_prob / (length as the rule counts it ^ length_penalty) */
 } nn_decoded;
 
 /* Decode a batch. ids [n_images, max_length] and out [n_images] are the caller's; what lies in a
@@ -73,7 +81,8 @@ typedef struct nn_decoded {
  * greedy search and sampling, on log-probabilities (not normalised again) in beam search.
  *
  * Errors: NN_ARGUMENT for options that make no sense, NN_NUMERIC for logits without a finite
- * log-sum, and whatever the callback returns. Source: transformers 5.23, GenerationMixin. */
+ * log-sum, and whatever the callback returns. Source: transformers 5.23, GenerationMixin; 4.35.2,
+ * BeamSearchScorer. */
 nn_status nn_decode(const nn_decode_options *o, const nn_decode_input *in, int32_t *ids,
                     nn_decoded *out) NN_CHECKED;
 

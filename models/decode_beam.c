@@ -1,9 +1,10 @@
-/* Beam search by the rule of transformers 5.23.
+/* Beam search by the rules of transformers.
  *
  * Every image has n running sequences and at most n finished ones. Of the 2n best continuations
  * those that end enter the finished set if their rank is below n, and the first n that do not end
  * run on. A vocabulary of two or more words has at most one ending continuation per beam, so there
- * are always n that run on, except in the last step, where everything ends. */
+ * are always n that run on. In the last step everything ends: by rank as before, or by the older
+ * rule all n that run on, unless the search was over. */
 #include <math.h>
 #include <string.h>
 
@@ -97,11 +98,22 @@ static void find_top(search *s, int first_row)
     }
 }
 
+static bool whole(const search *s)
+{
+    return s->o->rule == NN_RULE_WHOLE;
+}
+
+/* The length of a continuation, as the rule counts it. */
+static int counted(const search *s, const candidate *c)
+{
+    const int length = s->length + 1;
+    return whole(s) ? length - (c->token == s->o->eos) : length - s->in->n_prompt;
+}
+
 /* Put an ended continuation into the finished set, if it is among the n best. */
 static void finish(search *s, int image, const candidate *c)
 {
-    const int generated = s->length + 1 - s->in->n_prompt;
-    const float key = c->sum / nn_decode_norm(s->o, generated);
+    const float key = c->sum / nn_decode_norm(s->o, counted(s, c));
     finished *set = s->done + (int64_t)image * s->n;
     int at = s->n_done[image];
     if (at == s->n && !(key > set[at - 1].key)) return;
@@ -127,17 +139,26 @@ static void run_on(search *s, int image, int beam, const candidate *c)
     s->feed.parents[row] = parent;
 }
 
-/* After the step: can the best running sequence no longer change the finished set? */
+/* After the step: can nothing that runs on change the finished set? */
 static bool is_over(const search *s, int image)
 {
-    const int length = s->length + 1;
-    if (length == s->o->max_length) return true;
     if (s->n_done[image] < s->n) return false;
     if (s->o->early_stopping == NN_STOP_FIRST) return true;
     bool longest = s->o->early_stopping == NN_STOP_NEVER && s->o->length_penalty > 0;
-    int generated = (longest ? s->o->max_length : length) - s->in->n_prompt;
-    float best = s->sum[image * s->n] / nn_decode_norm(s->o, generated);
-    return best <= s->done[(int64_t)image * s->n + s->n - 1].key;
+    int length = longest ? s->o->max_length : s->length + 1;
+    if (!whole(s)) length -= s->in->n_prompt;
+    float best = whole(s) ? s->top[0].sum : s->sum[image * s->n];
+    return best / nn_decode_norm(s->o, length) <= s->done[(int64_t)image * s->n + s->n - 1].key;
+}
+
+/* The older rule's last step: all that run on are finished too. */
+static void finish_running(search *s, int image)
+{
+    for (int rank = 0, beam = 0; rank < 2 * s->n && beam < s->n; rank++) {
+        if (s->top[rank].token == s->o->eos) continue;
+        finish(s, image, &s->top[rank]);
+        beam++;
+    }
 }
 
 static nn_status step_image(search *s, int image)
@@ -145,14 +166,16 @@ static nn_status step_image(search *s, int image)
     const int first = image * s->n;
     for (int b = 0; b < s->n; b++) NN_TRY(score(s, first + b));
     find_top(s, first);
-    const bool last = s->length + 1 == s->o->max_length;
+    const bool last = s->length + 1 == s->o->max_length, all_end = last && !whole(s);
     for (int rank = 0, beam = 0; rank < 2 * s->n; rank++) {
         const candidate *c = &s->top[rank];
-        bool ends = last || c->token == s->o->eos;
+        bool ends = all_end || c->token == s->o->eos;
         if (ends && rank < s->n) finish(s, image, c);
         if (!ends && beam < s->n) run_on(s, image, beam++, c);
     }
-    s->stopped[image] = is_over(s, image);
+    bool over = is_over(s, image);
+    if (last && !all_end && !over) finish_running(s, image);
+    s->stopped[image] = last || over;
     return NN_OK;
 }
 

@@ -6,6 +6,7 @@
 #include "engine/base/alloc.h"
 
 const char *const captioning_methods[] = { "greedy", "beam", "sample", NULL };
+const char *const captioning_length_rules[] = { "generated", "whole", NULL };
 
 struct captioning {
     captioner_folder *model;
@@ -144,6 +145,7 @@ static nn_decode_options options_of(const captioning *c, int n_prompt)
         .eos = c->model->words.eos,
         .repetition_penalty = s->repetition_penalty,
         .length_penalty = s->length_penalty,
+        .rule = (nn_decode_rule)s->length_rule,
         .temperature = s->temperature,
         .top_k = (int)s->top_k,
         .top_p = s->top_p,

@@ -9,11 +9,12 @@
 /* How captions are searched for. */
 typedef struct captioning_settings {
     int64_t batch, beams, most_tokens, least_tokens, top_k, seed;
-    int method; /* index in captioning_methods */
+    int method, length_rule; /* indices in captioning_methods, captioning_length_rules */
     double temperature, top_p, length_penalty, repetition_penalty;
 } captioning_settings;
 
-extern const char *const captioning_methods[]; /* in the order of nn_decode_method */
+extern const char *const captioning_methods[];      /* in the order of nn_decode_method */
+extern const char *const captioning_length_rules[]; /* in the order of nn_decode_rule */
 
 #define CAPTIONING_DEFAULTS                                                                        \
     .beams = 3, .most_tokens = 64, .temperature = 1, .top_p = 1, .length_penalty = 1,              \
@@ -50,6 +51,11 @@ extern const char *const captioning_methods[]; /* in the order of nn_decode_meth
           .low = -10,                                                                              \
           .high = 10,                                                                              \
           .help = "beam search: above 1 favours long captions" },                                  \
+        { .name = "length-rule",                                                                   \
+          .choice = &(s).length_rule,                                                              \
+          .choices = captioning_length_rules,                                                      \
+          .help = "what that penalty counts: generated tokens (transformers 5), or the whole "     \
+                  "sequence without its end (to 4.35, and BLIP's published captions)" },           \
         { .name = "repetition-penalty",                                                            \
           .real = &(s).repetition_penalty,                                                         \
           .low = 0.01,                                                                             \

@@ -291,13 +291,14 @@ static nn_status describe(const job *j, nn_text *out)
     return nn_text_add(
         out,
         "\"],\n \"method\": \"%s\", \"batch\": %lld, \"beams\": %lld, \"tokens\": [%lld, %lld], "
-        "\"length_penalty\": %g, \"repetition_penalty\": %g, \"temperature\": %g, \"top_k\": %lld, "
+        "\"length_penalty\": %g, \"length_rule\": \"%s\", \"repetition_penalty\": %g, "
+        "\"temperature\": %g, \"top_k\": %lld, "
         "\"top_p\": %g, \"seed\": %lld,\n \"rules\": [%lld, %lld, %lld], \"drop_flagged\": %s}\n",
         captioning_methods[set.method], (long long)set.batch, (long long)set.beams,
         (long long)set.least_tokens, (long long)set.most_tokens, set.length_penalty,
-        set.repetition_penalty, set.temperature, (long long)set.top_k, set.top_p,
-        (long long)set.seed, (long long)least_words, (long long)most_words, (long long)most_tokens,
-        drop_flagged ? "true" : "false");
+        captioning_length_rules[set.length_rule], set.repetition_penalty, set.temperature,
+        (long long)set.top_k, set.top_p, (long long)set.seed, (long long)least_words,
+        (long long)most_words, (long long)most_tokens, drop_flagged ? "true" : "false");
 }
 
 static nn_status claim_output(const job *j)

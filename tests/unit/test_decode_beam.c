@@ -19,17 +19,21 @@ static void sort_by_sum(hypothesis *h, int n, bool by_key)
         }
 }
 
-/* Does the search of one image stop behind the step that made the running sequences L long? */
-static bool naive_stop(const decode_case *c, const hypothesis *run, const hypothesis *done,
-                       int n_done, int length)
+static bool whole(const decode_case *c)
 {
-    if (length == c->o.max_length) return true;
+    return c->o.rule == NN_RULE_WHOLE;
+}
+
+/* Can the best continuation, L ids long, no longer change the finished set? */
+static bool naive_stop(const decode_case *c, double best, const hypothesis *done, int n_done,
+                       int length)
+{
     if (n_done < c->o.n_beams) return false;
     if (c->o.early_stopping == NN_STOP_FIRST) return true;
-    int n = length - c->n_prompt;
-    if (c->o.early_stopping == NN_STOP_NEVER && c->o.length_penalty > 0)
-        n = c->o.max_length - c->n_prompt;
-    return run[0].sum / pow(n, c->o.length_penalty) <= done[c->o.n_beams - 1].key;
+    int n = length;
+    if (c->o.early_stopping == NN_STOP_NEVER && c->o.length_penalty > 0) n = c->o.max_length;
+    if (!whole(c)) n -= c->n_prompt;
+    return best / pow(n, c->o.length_penalty) <= done[c->o.n_beams - 1].key;
 }
 
 /* All continuations of all running sequences, best first. */
@@ -43,12 +47,20 @@ static int naive_expand(const decode_case *c, int image, const hypothesis *run, 
             hypothesis h = run[b];
             h.ids[h.n++] = v;
             h.sum += lp[v];
-            h.key = h.sum / pow(h.n - c->n_prompt, c->o.length_penalty);
+            int counted = whole(c) ? h.n - (v == c->o.eos) : h.n - c->n_prompt;
+            h.key = h.sum / pow(counted, c->o.length_penalty);
             all[n++] = h;
         }
     }
     sort_by_sum(all, n, false);
     return n;
+}
+
+/* The finished set after additions: at most n, best first. */
+static int best_of(hypothesis *done, int n_done, int n)
+{
+    sort_by_sum(done, n_done, true);
+    return n_done < n ? n_done : n;
 }
 
 /* Beam search as the rule is written down, one image, in double. */
@@ -64,14 +76,19 @@ static hypothesis naive_beam(const decode_case *c, int image)
     for (int length = c->n_prompt;; length++) {
         naive_expand(c, image, run, all);
         int kept = 0;
+        const bool last = length + 1 == c->o.max_length;
         for (int r = 0; r < 2 * n; r++) {
-            bool ends = all[r].ids[length] == c->o.eos || length + 1 == c->o.max_length;
+            bool ends = all[r].ids[length] == c->o.eos || (last && !whole(c));
             if (ends && r < n) done[n_done++] = all[r];
             if (!ends && kept < n) run[kept++] = all[r];
         }
-        sort_by_sum(done, n_done, true);
-        if (n_done > n) n_done = n;
-        if (naive_stop(c, run, done, n_done, length + 1)) return done[0];
+        n_done = best_of(done, n_done, n);
+        bool stop = naive_stop(c, whole(c) ? all[0].sum : run[0].sum, done, n_done, length + 1);
+        if (last && whole(c) && !stop) {
+            memcpy(done + n_done, run, (size_t)n * sizeof(*run));
+            n_done = best_of(done, n_done + n, n);
+        }
+        if (last || stop) return done[0];
     }
 }
 
@@ -79,12 +96,13 @@ static void test_beam_against_rule(void **state)
 {
     (void)state;
     int ended = 0, cut = 0;
-    for (uint64_t seed = 0; seed < 600; seed++) {
+    for (uint64_t seed = 0; seed < 1200; seed++) {
         static const double powers[] = { 1, 0, 2, -1, 0.6 };
         decode_case c = make_case(NN_DECODE_BEAM, 11 + (int)(seed % 4), 1, seed);
         c.o.n_beams = 1 + (int)(seed % 5);
         c.o.early_stopping = (nn_decode_stop)(seed / 5 % 3);
         c.o.length_penalty = powers[seed / 7 % 5];
+        c.o.rule = seed < 600 ? NN_RULE_GENERATED : NN_RULE_WHOLE;
         c.o.min_length = (int)(seed / 3 % 3) * 3;
         c.o.repetition_penalty = seed / 11 % 2 ? 1.3 : 1;
         c.m.favourite = c.o.eos;
@@ -130,11 +148,102 @@ static void test_wide_beam_is_exhaustive(void **state)
     }
 }
 
+/* A model whose logits are multiples of 1/512, so that other programs can compute them. */
+typedef struct congruent {
+    uint32_t seed;
+    float bonus; /* of the end token */
+    int32_t ids[MAX_BEAMS][LONGEST];
+} congruent;
+
+static nn_status congruent_step(void *ctx, int64_t position, int rows, const int32_t *ids,
+                                const int32_t *parents, float *logits)
+{
+    congruent *m = ctx;
+    int32_t before[MAX_BEAMS][LONGEST];
+    memcpy(before, m->ids, sizeof before);
+    for (int r = 0; r < rows; r++) {
+        memcpy(m->ids[r], before[parents[r]], sizeof m->ids[r]);
+        m->ids[r][position] = ids[r];
+        uint32_t key = m->seed;
+        for (int i = 0; i <= position; i++)
+            key = (key * 1103515245u + (uint32_t)m->ids[r][i] + 12345u) & 0x7fffffffu;
+        for (uint32_t v = 0; v < 11 && logits; v++)
+            logits[r * 11 + (int)v] =
+                (float)((key + v * 40503u) * 2654435761u >> 20) / 512 + (v == 1 ? m->bonus : 0);
+    }
+    return NN_OK;
+}
+
+/* What BeamSearchScorer of transformers 4.35.2 finds with that model, seeds 1 to 24. */
+static const struct {
+    int length;
+    int32_t ids[10];
+    double key;
+} want[] = {
+    { 10, { 2, 3, 4, 2, 2, 2, 3, 7, 9, 3 }, -5.409426 },
+    { 10, { 2, 3, 0, 0, 9, 7, 9, 5, 8, 4 }, -0.05762177 },
+    { 3, { 2, 3, 1 }, -3.452243 },
+    { 7, { 2, 3, 3, 9, 3, 0, 1 }, -1.023789 },
+    { 3, { 2, 3, 1 }, -0.1683531 },
+    { 3, { 2, 3, 1 }, -0.1101573 },
+    { 10, { 2, 3, 0, 8, 4, 0, 3, 4, 8, 9 }, -0.07498354 },
+    { 4, { 2, 3, 9, 1 }, -2.455929 },
+    { 10, { 2, 3, 3, 4, 9, 8, 10, 8, 10, 4 }, -1.258766 },
+    { 10, { 2, 3, 3, 4, 3, 3, 5, 2, 4, 6 }, -0.5399476 },
+    { 3, { 2, 3, 1 }, -1.995908 },
+    { 10, { 2, 3, 2, 2, 8, 7, 0, 4, 2, 9 }, -0.06645956 },
+    { 4, { 2, 3, 4, 1 }, -6.315282 },
+    { 5, { 2, 3, 5, 7, 1 }, -0.8853392 },
+    { 3, { 2, 3, 1 }, -0.4291135 },
+    { 3, { 2, 3, 1 }, -0.0527638 },
+    { 3, { 2, 3, 1 }, -0.05224076 },
+    { 10, { 2, 3, 0, 7, 8, 6, 6, 5, 4, 4 }, -51.27237 },
+    { 5, { 2, 3, 9, 0, 1 }, -1.227425 },
+    { 10, { 2, 3, 3, 3, 4, 10, 8, 5, 3, 9 }, -0.5200279 },
+    { 4, { 2, 3, 8, 1 }, -2.195806 },
+    { 10, { 2, 3, 6, 3, 9, 8, 4, 0, 9, 8 }, -0.06490099 },
+    { 3, { 2, 3, 1 }, -1.99798 },
+    { 4, { 2, 3, 0, 1 }, -0.8149248 },
+};
+
+static void test_older_rule_against_its_release(void **state)
+{
+    static const double powers[] = { 1, 0, 2, -1, 0.6 };
+    static const nn_decode_stop stops[] = { NN_STOP_UNLIKELY, NN_STOP_FIRST, NN_STOP_NEVER };
+    (void)state;
+    for (int i = 0; i < NN_COUNT(want); i++) {
+        const int seed = i + 1;
+        congruent m = { .seed = (uint32_t)seed, .bonus = 2.0f * (float)(seed / 3 % 3) };
+        nn_decode_options o = nn_decode_defaults();
+        o.rule = NN_RULE_WHOLE;
+        o.eos = 1;
+        o.min_length = 0;
+        o.max_length = 10;
+        o.n_beams = 2 + seed % 4;
+        o.length_penalty = powers[seed % 5];
+        o.early_stopping = stops[seed / 2 % 3];
+        const int32_t prompt[] = { 2, 3 };
+        const nn_decode_input in = { .step = congruent_step,
+                                     .ctx = &m,
+                                     .n_images = 1,
+                                     .vocab = 11,
+                                     .n_prompt = 2,
+                                     .prompt = prompt };
+        int32_t ids[10];
+        nn_decoded got;
+        OK(nn_decode(&o, &in, ids, &got));
+        assert_int_equal(got.length, want[i].length);
+        assert_memory_equal(ids, want[i].ids, (size_t)got.length * sizeof(int32_t));
+        assert_true(fabs(got.key - want[i].key) < 1e-5 * fabs(want[i].key));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_beam_against_rule),
         cmocka_unit_test(test_wide_beam_is_exhaustive),
+        cmocka_unit_test(test_older_rule_against_its_release),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
