@@ -43,6 +43,7 @@ struct nn_device {
     bool deterministic;  /* plans made from here on: as nn_call.deterministic */
     nn_dtype arithmetic; /* of products: NN_F32, or NN_BF16 */
     double marks[2];     /* host's clock at each mark, where the backend has no own */
+    const char *preferred[NN_OP_COUNT]; /* see nn_device_prefer; NULL = as the lists are ordered */
 };
 
 /* name: "cpu", "ref", "null" (or "cuda" where built). n_threads <= 0: all processors. Owner: the
@@ -70,8 +71,15 @@ nn_status nn_device_convert(nn_device *d, int64_t n, nn_dtype from, const void *
 nn_status nn_device_mark(nn_device *d, int which) NN_CHECKED;
 nn_status nn_device_elapsed(nn_device *d, double *seconds) NN_CHECKED;
 
-/* First kernel of the op that accepts the call on this device, NULL if none does. skip > 0: leave
- * out that many accepting kernels (tests run every one of them). */
+/* Plans that are made from here on ask the kernels of `op` and of its gradients (op_...) whose names
+ * end in `_ending` before the others: "conv2d", "cudnn". A second opinion, and a way to compare; what
+ * they decline goes to the others. ending: kept by the device, not copied. Errors: NN_NOT_FOUND
+ * where the backend has no such kernel. */
+nn_status nn_device_prefer(nn_device *d, const char *op, const char *ending) NN_CHECKED;
+
+/* First kernel of the op that accepts the call on this device, preferred ones before the others,
+ * NULL if none does. skip > 0: leave out that many accepting kernels (tests run every one of them).
+ */
 const nn_kernel *nn_device_kernel(const nn_device *d, nn_op_id op, const nn_call *c, int skip);
 
 const char *nn_op_name(nn_op_id op);

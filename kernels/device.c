@@ -6,6 +6,7 @@
 
 #include "engine/base/alloc.h"
 #include "engine/base/clock.h"
+#include "engine/base/str.h"
 #include "kernels/ref/ref.h"
 #ifdef NN_CPU
 #include "kernels/cpu/cpu.h"
@@ -155,17 +156,64 @@ nn_status nn_device_elapsed(nn_device *d, double *seconds)
     return NN_OK;
 }
 
-static const nn_kernel *choose(const nn_backend *b, nn_op_id op, const nn_call *c, int *skip)
+/* "conv2d_cudnn" ends in "cudnn" */
+static bool ends_in(const char *kernel, const char *ending)
 {
-    for (const nn_kernel *k = b->kernels[op]; k && k->name; k++)
-        if ((!k->accepts || k->accepts(c)) && (*skip)-- == 0) return k;
+    const char *last = strrchr(kernel, '_');
+    return ending && last && !strcmp(last + 1, ending);
+}
+
+/* "conv2d_bwd_x" belongs to "conv2d" */
+static bool belongs_to(const char *name, const char *op)
+{
+    size_t n = strlen(op);
+    return nn_starts_with(name, op) && (!name[n] || name[n] == '_');
+}
+
+static nn_status no_such_kernel(const nn_device *d, const char *op, const char *ending)
+{
+    nn_text names = { 0 };
+    nn_status status = NN_OK;
+    for (int i = 0; i < NN_OP_COUNT; i++)
+        for (const nn_kernel *k = d->backend->kernels[i]; k && k->name && status == NN_OK; k++)
+            if (!strcmp(nn_op_name((nn_op_id)i), op))
+                status = nn_text_add(&names, "%s%s", names.text ? ", " : "", k->name);
+    if (status == NN_OK)
+        status = nn_fail(NN_NOT_FOUND,
+                         "device %s has no kernel %s_%s; it has %s (those of cuDNN: in builds with "
+                         "CUDA=1 CUDNN=1)",
+                         d->backend->name, op, ending, names.text ? names.text : "none");
+    nn_text_free(&names);
+    return status;
+}
+
+nn_status nn_device_prefer(nn_device *d, const char *op, const char *ending)
+{
+    bool found = false;
+    for (int i = 0; i < NN_OP_COUNT; i++) {
+        if (!belongs_to(nn_op_name((nn_op_id)i), op)) continue;
+        d->preferred[i] = ending;
+        for (const nn_kernel *k = d->backend->kernels[i]; k && k->name; k++)
+            found = found || ends_in(k->name, ending);
+    }
+    return found ? NN_OK : no_such_kernel(d, op, ending);
+}
+
+static const nn_kernel *choose(const nn_backend *b, nn_op_id op, const nn_call *c,
+                               const char *preferred, int *skip)
+{
+    for (int turn = preferred ? 0 : 1; turn < 2; turn++)
+        for (const nn_kernel *k = b->kernels[op]; k && k->name; k++)
+            if (ends_in(k->name, preferred) == (turn == 0) && (!k->accepts || k->accepts(c)) &&
+                (*skip)-- == 0)
+                return k;
     return NULL;
 }
 
 const nn_kernel *nn_device_kernel(const nn_device *d, nn_op_id op, const nn_call *c, int skip)
 {
-    const nn_kernel *k = choose(d->backend, op, c, &skip);
-    return k || !d->fallback ? k : choose(d->fallback, op, c, &skip);
+    const nn_kernel *k = choose(d->backend, op, c, d->preferred[op], &skip);
+    return k || !d->fallback ? k : choose(d->fallback, op, c, NULL, &skip);
 }
 
 nn_status nn_device_convert(nn_device *d, int64_t n, nn_dtype from, const void *src, nn_dtype to,

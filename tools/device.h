@@ -10,6 +10,7 @@ typedef struct device_settings {
     int64_t threads;
     int dtype; /* of products: index in device_dtypes */
     bool deterministic;
+    const char *conv, *attention, *linear; /* as nn_device_prefer; NULL = the device's own choice */
 } device_settings;
 
 extern const char *const device_dtypes[]; /* "f32", "bf16" */
@@ -41,7 +42,23 @@ extern const char *const device_dtypes[]; /* "f32", "bf16" */
         .help = "equal runs give equal bits (on the cpu they always do)"                           \
     }
 
-/* Errors: those of nn_device_open and nn_device_compute. Owner: nn_device_close. */
+/* Rows that name kernels, for programs that compare them. */
+#define DEVICE_KERNEL_OPTIONS(s)                                                                   \
+    { .name = "conv",                                                                              \
+      .text = &(s).conv,                                                                           \
+      .value = "KERNEL",                                                                           \
+      .help = "kernels of conv2d to ask first, by how their names end: cudnn, gemm, any" },        \
+        { .name = "attention",                                                                     \
+          .text = &(s).attention,                                                                  \
+          .value = "KERNEL",                                                                       \
+          .help = "the same of attention: flash, tiled, any" },                                    \
+    {                                                                                              \
+        .name = "linear", .text = &(s).linear, .value = "KERNEL",                                  \
+        .help = "the same of linear: blas, gemm, any"                                              \
+    }
+
+/* Errors: those of nn_device_open, nn_device_compute and nn_device_prefer. Owner: nn_device_close.
+ */
 nn_status device_open(const device_settings *set, nn_device **out) NN_CHECKED;
 
 #endif

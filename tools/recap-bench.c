@@ -17,6 +17,7 @@ static const char *filter, *baseline;
 
 static const nn_option options[] = {
     DEVICE_OPTIONS(set.on),
+    DEVICE_KERNEL_OPTIONS(set.on),
     { .name = "runs",
       .integer = &set.runs,
       .low = 1,

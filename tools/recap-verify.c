@@ -17,6 +17,7 @@ static device_settings on = DEVICE_DEFAULTS;
 
 static const nn_option options[] = {
     DEVICE_OPTIONS(on),
+    DEVICE_KERNEL_OPTIONS(on),
     { .name = "only", .text = &only, .value = "GLOB", .help = "run the cases whose name matches" },
     { .name = "limit",
       .integer = &limit,

@@ -1,24 +1,9 @@
 /* conv2d and conv2d_bwd_x as implicit matrix products: results x columns, summed over taps and
  * channels. */
+#include "kernels/cuda/conv2d_sink.cuh"
 #include "kernels/cuda/conv2d_tile.cuh"
 
 enum { CONV2D_FINISH_THREADS = 256 };
-
-/* Something added to the result: steps by sample, row, column, channel. */
-template <class T> struct conv2d_addend {
-    const T *data; /* NULL = nothing */
-    int64_t step[4];
-    bool wide; /* groups of channels are groups of 16 bytes */
-};
-
-/* The result, [N, height, width, columns] packed. */
-template <class T> struct conv2d_sink {
-    T *y;
-    int height, width, columns;
-    bool wide;
-    conv2d_addend<float> bias = {};
-    conv2d_addend<T> shift = {}, residual = {};
-};
 
 template <class T> struct conv2d_product {
     conv2d_image<T> image = {};
@@ -109,80 +94,37 @@ __device__ __forceinline__ void conv2d_feed_slice(conv2d_feed<T, ROWS, COLUMNS> 
     }
 }
 
-/* v += WIDTH channels of an addend, the first `n` of which exist. */
-template <class U, int WIDTH>
-__device__ __forceinline__ void conv2d_add(float (&v)[WIDTH], const conv2d_addend<U> &a,
-                                           int64_t sample, int64_t row, int64_t column,
-                                           int64_t channel, int n)
-{
-    if (!a.data) return;
-    const U *from =
-        a.data + sample * a.step[0] + row * a.step[1] + column * a.step[2] + channel * a.step[3];
-    if (a.wide && n == WIDTH) {
-        constexpr int W = nn_wide<U> < WIDTH ? nn_wide<U> : WIDTH;
-#pragma unroll
-        for (int i = 0; i < WIDTH; i += W) {
-            const nn_vec<U, W> x = nn_load<W>(from + i);
-#pragma unroll
-            for (int e = 0; e < W; e++) v[i + e] += nn_float(x.at[e]);
-        }
-        return;
-    }
-#pragma unroll
-    for (int e = 0; e < WIDTH; e++)
-        if (e < n) v[e] += nn_float(from[e * a.step[3]]);
-}
-
-/* Adds what is to be added to a group of sums, and stores it. */
-template <class T>
-__device__ __forceinline__ void conv2d_emit(const conv2d_sink<T> &s, int64_t sample, int row,
-                                            int column, int channel, float (&v)[nn_wide<T>])
-{
-    constexpr int W = nn_wide<T>;
-    const int n = s.columns - channel < W ? s.columns - channel : W;
-    T *y = s.y + ((sample * s.height + row) * s.width + column) * s.columns + channel;
-    conv2d_add(v, s.bias, 0, 0, 0, channel, n);
-    conv2d_add(v, s.shift, sample, 0, 0, channel, n);
-    conv2d_add(v, s.residual, sample, row, column, channel, n);
-    nn_vec<T, W> out;
-#pragma unroll
-    for (int e = 0; e < W; e++) out.at[e] = nn_from<T>(v[e]);
-    if (s.wide && n == W) {
-        nn_store(y, out);
-        return;
-    }
-#pragma unroll
-    for (int e = 0; e < W; e++)
-        if (e < n) y[e] = out.at[e];
-}
-
-/* From the tile of finished sums to the result, or to this split's part of it. */
-template <class T, int ROWS, int COLUMNS>
+/* From the tile of finished sums to the result, or to this split's part of it. A thread moves W
+ * neighbouring sums; W = 1 is for results whose rows do not begin at multiples of 16 bytes: then
+ * neighbouring threads store neighbouring elements. */
+template <int W, class T, int ROWS, int COLUMNS>
 __device__ __forceinline__ void conv2d_deliver(const conv2d_product<T> &p, const conv2d_span &h,
                                                const conv2d_span &w, int first_row,
                                                int first_column, int split, const float *tile)
 {
-    constexpr int W = nn_wide<T>, GROUPS = COLUMNS / W;
     const conv2d_sink<T> &s = p.sink;
-    const int area = h.n * w.n;
-    for (int e = (int)threadIdx.x; e < ROWS * GROUPS; e += conv2d_threads<T, ROWS, COLUMNS>) {
-        const int column = e % GROUPS * W, channel = first_column + column;
-        const int row = first_row + e / GROUPS, sample = row / area;
+    const int left = s.columns - first_column;
+    const int area = h.n * w.n, groups = W > 1 || left > COLUMNS ? COLUMNS / W : left;
+    for (int e = (int)threadIdx.x; e < ROWS * groups; e += conv2d_threads<T, ROWS, COLUMNS>) {
+        const int column = e % groups * W, channel = first_column + column;
+        const int row = first_row + e / groups, sample = row / area;
         const int at = row - sample * area, down = at / w.n;
         const int y = h.first + down * h.apart, x = w.first + (at - down * w.n) * w.apart;
         if (sample >= p.image.samples || channel >= s.columns) continue;
         float v[W];
-        conv2d_get<COLUMNS>(tile, e / GROUPS, column, v);
+        conv2d_get<COLUMNS>(tile, e / groups, column, v);
         if (p.splits == 1) {
             conv2d_emit(s, sample, y, x, channel, v);
             continue;
         }
-        const int64_t place = ((int64_t)split * p.image.samples + sample) * s.height * s.width +
-                              (int64_t)y * s.width + x;
-        float *to = p.partial + place * p.pitch + channel;
+        if constexpr (W > 1) {
+            const int64_t place = ((int64_t)split * p.image.samples + sample) * s.height * s.width +
+                                  (int64_t)y * s.width + x;
+            float *to = p.partial + place * p.pitch + channel;
 #pragma unroll
-        for (int i = 0; i < W; i += 4)
-            nn_store(to + i, nn_vec<float, 4>{ v[i], v[i + 1], v[i + 2], v[i + 3] });
+            for (int i = 0; i < W; i += 4)
+                nn_store(to + i, nn_vec<float, 4>{ v[i], v[i + 1], v[i + 2], v[i + 3] });
+        }
     }
 }
 
@@ -190,7 +132,7 @@ __device__ __forceinline__ void conv2d_deliver(const conv2d_product<T> &p, const
  * neighbouring blocks share rows. Four slices in shared memory, three of them on their way; pixels
  * beyond the border and channels beyond the last arrive as zeros. Each operand is read once per
  * ROWS or COLUMNS of the other, the image in addition once per tap (from L2, mostly); the result is
- * written once, 16 bytes per thread, with bias, shift and residual added in f32. The residual may
+ * written once, 16 bytes per thread if its rows begin at multiples of them, with bias, shift and residual added in f32. The residual may
  * be the result's memory: an element is read and written by one thread. f32 sums in a fixed order:
  * deterministic. Registers, shared KiB, blocks that fit a processor of an A100 and of an H100:
  *     bf16 128 x 128  124, 68, 2, 2     64 x 64  100, 32, 4, 4     128 x 16  88, 36, 4, 5
@@ -238,7 +180,11 @@ __global__ void __launch_bounds__(conv2d_threads<T, ROWS, COLUMNS>,
     float *tile = reinterpret_cast<float *>(slices);
     conv2d_put<ROWS, COLUMNS>(sums, false, tile);
     __syncthreads();
-    conv2d_deliver<T, ROWS, COLUMNS>(p, h, w, (int)first_row, first_column, split, tile);
+    if (p.sink.wide || p.splits > 1)
+        conv2d_deliver<nn_wide<T>, T, ROWS, COLUMNS>(p, h, w, (int)first_row, first_column, split,
+                                                     tile);
+    else
+        conv2d_deliver<1, T, ROWS, COLUMNS>(p, h, w, (int)first_row, first_column, split, tile);
 }
 
 /* conv2d_finish: a thread owns one group of channels of the result and adds its parts in order.
@@ -322,34 +268,6 @@ static conv2d_plan plan_of(const nn_call *c, bool backward)
     return p;
 }
 
-template <class U> static conv2d_addend<U> addend_of(const nn_view *v)
-{
-    conv2d_addend<U> a = {};
-    if (!nn_present(v)) return a;
-    a.data = static_cast<const U *>(v->data);
-    a.step[3] = v->stride[v->rank - 1];
-    if (v->rank > 1) a.step[0] = v->stride[0];
-    if (v->rank == 4) a.step[1] = v->stride[1], a.step[2] = v->stride[2];
-    a.wide = nn_aligned16(v) && a.step[3] == 1;
-    for (int d = 0; d < 3; d++) a.wide = a.wide && a.step[d] % nn_wide<U> == 0;
-    return a;
-}
-
-template <class T> static conv2d_sink<T> sink_of(const nn_call *c, bool backward)
-{
-    const nn_view *y = &c->out[0];
-    conv2d_sink<T> s = { .y = static_cast<T *>(y->data),
-                         .height = (int)y->dim[1],
-                         .width = (int)y->dim[2],
-                         .columns = (int)y->dim[3],
-                         .wide = nn_aligned16(y) && y->dim[3] % nn_wide<T> == 0 };
-    if (backward) return s;
-    s.bias = addend_of<float>(&c->in[CONV2D_B]);
-    s.shift = addend_of<T>(&c->in[CONV2D_SHIFT]);
-    s.residual = addend_of<T>(&c->in[CONV2D_RESIDUAL]);
-    return s;
-}
-
 template <class T, int ROWS, int COLUMNS>
 static nn_status multiply(const nn_call *c, const conv2d_plan *p, const conv2d_product<T> &product)
 {
@@ -388,7 +306,7 @@ template <class T> static nn_status run_as(const nn_call *c, bool backward)
                                   .splits = p.cut.splits,
                                   .partial = reinterpret_cast<float *>(work + p.partial_at),
                                   .pitch = pitch_of(&c->out[0]),
-                                  .sink = sink_of<T>(c, backward) };
+                                  .sink = conv2d_sink_of<T>(c, backward) };
     NN_TRY(conv2d_image_make(c, &p.image, work + p.image_at, &product.image));
     if (!c->frozen || c->repack) NN_TRY(conv2d_filter_make(c, w, backward, p.channels, filter));
     NN_TRY(multiply_cut(c, &p, product));

@@ -4,7 +4,11 @@
 
 #include <math.h>
 
-enum { CONV2D_LAYOUT_THREADS = 256, CONV2D_FILTER_CHANNELS = 64 /* of a block */ };
+enum {
+    CONV2D_LAYOUT_THREADS = 256,
+    CONV2D_FILL_ELEMS = 2048,   /* of a block, at least */
+    CONV2D_FILTER_CHANNELS = 64 /* of a block */
+};
 
 /* -- images ------------------------------------------------------------------------------------ */
 
@@ -12,24 +16,25 @@ struct conv2d_source {
     int64_t dim[4], stride[4];
 };
 
-/* conv2d_fill_image: a thread owns one group of 16 bytes of the packed copy. Traffic: the image
- * once, the copy once. */
+/* conv2d_fill_image: a thread owns one element of the packed copy, so that neighbouring threads read
+ * neighbouring channels. Traffic: the image once (where its rows begin within a sector, that twice,
+ * from the first-level cache), the copy once. */
 template <class T>
 __global__ void __launch_bounds__(CONV2D_LAYOUT_THREADS)
-    conv2d_fill_image(const T *x, const conv2d_source v, T *copy, int channels, int64_t groups)
+    conv2d_fill_image(const T *x, const conv2d_source v, T *copy, uint32_t channels,
+                      uint32_t block_pixels, uint32_t pixels)
 {
-    constexpr int W = nn_wide<T>;
-    const int64_t i = (int64_t)blockIdx.x * CONV2D_LAYOUT_THREADS + threadIdx.x;
-    if (i >= groups) return;
-    const int64_t pixel = i / (channels / W), first = (i - pixel * (channels / W)) * W;
-    const int64_t row = pixel / v.dim[2], sample = row / v.dim[1];
-    const T *from = x + sample * v.stride[0] + (row - sample * v.dim[1]) * v.stride[1] +
-                    (pixel - row * v.dim[2]) * v.stride[2];
-    nn_vec<T, W> out;
-#pragma unroll
-    for (int e = 0; e < W; e++)
-        out.at[e] = first + e < v.dim[3] ? from[(first + e) * v.stride[3]] : nn_from<T>(0.0f);
-    nn_store(copy + i * W, out);
+    const uint32_t first = blockIdx.x * block_pixels;
+    const uint32_t end = pixels - first < block_pixels ? pixels - first : block_pixels;
+    for (uint32_t i = threadIdx.x; i < end * channels; i += CONV2D_LAYOUT_THREADS) {
+        const uint32_t pixel = first + i / channels, channel = i % channels;
+        const uint32_t row = pixel / (uint32_t)v.dim[2], sample = row / (uint32_t)v.dim[1];
+        const T *from = x + sample * v.stride[0] +
+                        (row - sample * (uint32_t)v.dim[1]) * v.stride[1] +
+                        (pixel - row * (uint32_t)v.dim[2]) * v.stride[2];
+        copy[(int64_t)first * channels + i] =
+            channel < v.dim[3] ? from[channel * v.stride[3]] : nn_from<T>(0.0f);
+    }
 }
 
 bool conv2d_image_small(const nn_view *v)
@@ -81,10 +86,12 @@ static nn_status image_make(const nn_call *c, const nn_view *v, void *copy, conv
     out->sample = v->dim[1] * width * channels;
     conv2d_source from;
     for (int d = 0; d < 4; d++) from.dim[d] = v->dim[d], from.stride[d] = v->stride[d];
-    const int64_t groups = v->dim[0] * out->sample / nn_wide<T>;
-    return NN_LAUNCH(conv2d_fill_image<T>, (unsigned)nn_ceil_div(groups, CONV2D_LAYOUT_THREADS),
+    const int64_t pixels = v->dim[0] * v->dim[1] * v->dim[2];
+    const int64_t block_pixels = nn_ceil_div(CONV2D_FILL_ELEMS, channels);
+    return NN_LAUNCH(conv2d_fill_image<T>, (unsigned)nn_ceil_div(pixels, block_pixels),
                      CONV2D_LAYOUT_THREADS, 0, c, static_cast<const T *>(v->data), from,
-                     static_cast<T *>(copy), channels, groups);
+                     static_cast<T *>(copy), (uint32_t)channels, (uint32_t)block_pixels,
+                     (uint32_t)pixels);
 }
 
 nn_status conv2d_image_make(const nn_call *c, const nn_view *v, void *copy,

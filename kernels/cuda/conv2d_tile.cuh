@@ -258,16 +258,20 @@ __device__ __forceinline__ void conv2d_put(const conv2d_sums<float, ROWS, COLUMN
         }
 }
 
-/* WIDTH neighbouring sums of a row, WIDTH a multiple of 4. */
+/* WIDTH neighbouring sums of a row, WIDTH a multiple of 4 or 1. */
 template <int COLUMNS, int WIDTH>
 __device__ __forceinline__ void conv2d_get(const float *tile, int row, int column,
                                            float (&sum)[WIDTH])
 {
+    if constexpr (WIDTH == 1) {
+        sum[0] = tile[conv2d_sum_at<COLUMNS>(row, column) + column % 4];
+    } else {
 #pragma unroll
-    for (int i = 0; i < WIDTH; i += 4) {
-        const nn_vec<float, 4> v = nn_load<4>(tile + conv2d_sum_at<COLUMNS>(row, column + i));
+        for (int i = 0; i < WIDTH; i += 4) {
+            const nn_vec<float, 4> v = nn_load<4>(tile + conv2d_sum_at<COLUMNS>(row, column + i));
 #pragma unroll
-        for (int e = 0; e < 4; e++) sum[i + e] = v.at[e];
+            for (int e = 0; e < 4; e++) sum[i + e] = v.at[e];
+        }
     }
 }
 

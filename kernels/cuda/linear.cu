@@ -1,5 +1,5 @@
 /* linear and its gradients: by cuBLASLt where it takes the call (linear_blas.cu), else by the
- * kernel below. */
+ * kernels of conv2d (linear_gemm.cu), else by the kernel below. */
 #include "kernels/cuda/columns.cuh"
 #include "kernels/cuda/linear.cuh"
 
@@ -196,17 +196,26 @@ static size_t bias_workspace(const nn_call *c)
         .prepare = linear_blas_prepare<KIND>, .release = linear_blas_release                       \
     }
 
+#define GEMM(op, KIND)                                                                             \
+    {                                                                                              \
+        .name = op "_gemm", .accepts = linear_gemm_accepts<KIND>, .run = linear_gemm_run<KIND>,    \
+        .prepare = linear_gemm_prepare<KIND>                                                       \
+    }
+
 extern "C" const nn_kernel nn_cuda_linear[] = {
     BLAS("linear", LINEAR_FORWARD),
+    GEMM("linear", LINEAR_FORWARD),
     { .name = "linear_any", .accepts = accepts<LINEAR_FORWARD>, .run = run<LINEAR_FORWARD> },
     {}
 };
 extern "C" const nn_kernel nn_cuda_linear_bwd_x[] = {
     BLAS("linear_bwd_x", LINEAR_BWD_X),
+    GEMM("linear_bwd_x", LINEAR_BWD_X),
     { .name = "linear_bwd_x_any", .accepts = accepts<LINEAR_BWD_X>, .run = run<LINEAR_BWD_X> },
     {}
 };
 extern "C" const nn_kernel nn_cuda_linear_bwd_w[] = { BLAS("linear_bwd_w", LINEAR_BWD_W),
+                                                      GEMM("linear_bwd_w", LINEAR_BWD_W),
                                                       { .name = "linear_bwd_w_any",
                                                         .accepts = accepts<LINEAR_BWD_W>,
                                                         .run = run<LINEAR_BWD_W>,

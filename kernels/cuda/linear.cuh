@@ -44,4 +44,9 @@ template <linear_kind KIND> nn_status linear_blas_prepare(nn_call *c);
 template <linear_kind KIND> nn_status linear_blas_run(const nn_call *c);
 void linear_blas_release(nn_call *c);
 
+/* Products by the kernels of conv2d (linear_gemm.cu). */
+template <linear_kind KIND> bool linear_gemm_accepts(const nn_call *c);
+template <linear_kind KIND> nn_status linear_gemm_prepare(nn_call *c);
+template <linear_kind KIND> nn_status linear_gemm_run(const nn_call *c);
+
 #endif

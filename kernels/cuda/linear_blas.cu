@@ -3,7 +3,11 @@
  * cuBLAS counts columns first, so that our [m, n] row by row is its [n, m]: D^T = B^T A^T. Operands
  * are one type, f32 (in full f32 arithmetic) or bf16; sums are f32. The bias of bf16 products is
  * rounded to bf16, which is what the epilogue adds. The algorithm is chosen once per plan, among
- * those that need no atomic sums, so that reruns give the same bits. */
+ * those that need no atomic sums, so that reruns give the same bits.
+ *
+ * The gradient of the bias has the type of D, which is dw: f32, as it is wanted. So it is summed by
+ * the epilogue of dw's product, that has dy at hand, wherever the library has an algorithm for
+ * both; elsewhere a kernel of ours reads dy once more. */
 #include "kernels/cuda/linear.cuh"
 
 extern "C" {
@@ -17,6 +21,7 @@ typedef struct linear_blas {
     cublasLtMatrixLayout_t a, b, d; /* in the terms of cuBLAS */
     cublasLtMatmulAlgo_t algorithm;
     size_t workspace_bytes; /* of the product; ours lies behind */
+    bool sums_bias;         /* the product of dw makes db too */
 } linear_blas;
 
 #define BLAS_TRY(call) NN_TRY(nn_cublas_status((call), #call))
@@ -64,18 +69,12 @@ static nn_status set(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttributes_
                             "attribute of a product");
 }
 
-static nn_status describe(linear_blas *s, side a, side b, const nn_view *d, const nn_view *bias)
+static nn_status describe(linear_blas *s, side a, side b, const nn_view *d)
 {
     const cublasOperation_t flip[2] = { CUBLAS_OP_N, CUBLAS_OP_T };
-    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-    const cudaDataType_t bias_type = type_of(d);
     BLAS_TRY(cublasLtMatmulDescCreate(&s->product, CUBLAS_COMPUTE_32F, CUDA_R_32F));
     NN_TRY(set(s->product, CUBLASLT_MATMUL_DESC_TRANSA, &flip[a.transposed], sizeof(flip[0])));
     NN_TRY(set(s->product, CUBLASLT_MATMUL_DESC_TRANSB, &flip[b.transposed], sizeof(flip[0])));
-    if (bias) {
-        NN_TRY(set(s->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof(epilogue)));
-        NN_TRY(set(s->product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type, sizeof(bias_type)));
-    }
     NN_TRY(layout(a.view, &s->a));
     NN_TRY(layout(b.view, &s->b));
     return layout(d, &s->d);
@@ -124,16 +123,44 @@ template <linear_kind KIND> static const nn_view *bias_of(const nn_call *c)
     return KIND == LINEAR_FORWARD && nn_present(&c->in[2]) ? &c->in[2] : NULL;
 }
 
+/* The vector has the type of D. Its address is not true yet, but its alignment is, which is what
+ * the choice of an algorithm depends on; a bias that will be rounded is well aligned. */
+static nn_status set_epilogue(cublasLtMatmulDesc_t product, cublasLtEpilogue_t epilogue,
+                              const nn_view *vector, const nn_view *d)
+{
+    const cudaDataType_t type = type_of(d);
+    NN_TRY(set(product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof(epilogue)));
+    NN_TRY(set(product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof(type)));
+    if (vector->dtype != d->dtype) return NN_OK;
+    return set(product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &vector->data, sizeof(vector->data));
+}
+
+/* Chooses the algorithm, and with it who makes db. */
+template <linear_kind KIND>
+static nn_status choose(const nn_call *c, cublasLtHandle_t blas, linear_blas *s,
+                        cublasLtMatmulPreference_t p)
+{
+    const nn_view *a = left<KIND>(c).view, *b = right<KIND>(c).view, *d = &c->out[0];
+    const nn_view *bias = bias_of<KIND>(c), *db = &c->out[1];
+    if (bias) NN_TRY(set_epilogue(s->product, CUBLASLT_EPILOGUE_BIAS, bias, d));
+    if (KIND == LINEAR_BWD_W && d->dtype == db->dtype) {
+        NN_TRY(set_epilogue(s->product, CUBLASLT_EPILOGUE_BGRADB, db, d));
+        s->sums_bias = ask(blas, s, p, a, b, d) == NN_OK;
+        if (s->sums_bias) return NN_OK;
+        NN_TRY(set_epilogue(s->product, CUBLASLT_EPILOGUE_DEFAULT, db, d));
+    }
+    return ask(blas, s, p, a, b, d);
+}
+
 template <linear_kind KIND> static nn_status open_blas(const nn_call *c, linear_blas *s)
 {
-    const side a = left<KIND>(c), b = right<KIND>(c);
     cublasLtHandle_t blas;
     cublasLtMatmulPreference_t p = NULL;
     NN_TRY(nn_cuda_blas(nn_cuda_of(c), &blas));
-    nn_status status = describe(s, a, b, &c->out[0], bias_of<KIND>(c));
+    nn_status status = describe(s, left<KIND>(c), right<KIND>(c), &c->out[0]);
     if (status == NN_OK)
         status = nn_cublas_status(cublasLtMatmulPreferenceCreate(&p), "preference of a product");
-    if (status == NN_OK) status = ask(blas, s, p, a.view, b.view, &c->out[0]);
+    if (status == NN_OK) status = choose<KIND>(c, blas, s, p);
     if (p) cublasLtMatmulPreferenceDestroy(p);
     if (status != NN_OK) free_blas(s);
     return status;
@@ -161,9 +188,9 @@ template <linear_kind KIND> bool linear_blas_accepts(const nn_call *c)
 }
 
 /* Behind the workspace of the product: the bias in bf16, or the partial sums of its gradient. */
-template <linear_kind KIND> static size_t own_bytes(const nn_call *c)
+template <linear_kind KIND> static size_t own_bytes(const nn_call *c, const linear_blas *s)
 {
-    if (KIND == LINEAR_BWD_W) return linear_bias_bytes(&c->in[0]);
+    if (KIND == LINEAR_BWD_W) return s->sums_bias ? 0 : linear_bias_bytes(&c->in[0]);
     if (bias_of<KIND>(c) && c->out[0].dtype == NN_BF16)
         return (size_t)nn_last(&c->out[0], 0) * sizeof(bf16);
     return 0;
@@ -175,7 +202,7 @@ template <linear_kind KIND> nn_status linear_blas_prepare(nn_call *c)
     NN_NEED(s);
     c->state = s;
     NN_TRY(open_blas<KIND>(c, s));
-    c->workspace_bytes = s->workspace_bytes + own_bytes<KIND>(c);
+    c->workspace_bytes = s->workspace_bytes + own_bytes<KIND>(c, s);
     return NN_OK;
 }
 
@@ -211,11 +238,13 @@ template <linear_kind KIND> nn_status linear_blas_run(const nn_call *c)
     linear_blas *s = static_cast<linear_blas *>(c->state);
     const float one = 1, none = 0;
     if (bias_of<KIND>(c)) NN_TRY(point_at_bias(c, s));
+    if (s->sums_bias)
+        NN_TRY(set(s->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &c->out[1].data, sizeof(void *)));
     BLAS_TRY(cublasLtMatmul(nn_cuda_of(c)->blas, s->product, &one, left<KIND>(c).view->data, s->a,
                             right<KIND>(c).view->data, s->b, &none, c->out[0].data, s->d,
                             c->out[0].data, s->d, &s->algorithm, c->workspace, s->workspace_bytes,
                             nn_cuda_of(c)->stream));
-    if (KIND != LINEAR_BWD_W) return NN_OK;
+    if (KIND != LINEAR_BWD_W || s->sums_bias) return NN_OK;
     return linear_bias_run(
         c, &c->in[0], static_cast<float *>(c->out[1].data),
         reinterpret_cast<float *>(static_cast<char *>(c->workspace) + s->workspace_bytes));

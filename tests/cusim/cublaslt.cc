@@ -1,6 +1,7 @@
 // cuBLASLt's descriptors and the checks that the library makes before it computes.
 #include "cublaslt.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "runtime.h"
@@ -41,7 +42,7 @@ bool types_supported(const product &p)
     bool known = in == CUDA_R_32F || in == CUDA_R_16BF;
     bool same = p.b.layout.type == in && p.c.layout.type == out;
     int32_t bias = p.desc.bias_type;
-    bool bias_known = bias < 0 || bias == CUDA_R_32F ? true : bias == CUDA_R_16BF;
+    bool bias_known = bias < 0 || uint32_t(bias) == out;
     return compute && known && same && bias_known && p.desc.scale == CUDA_R_32F &&
            p.desc.pointer_mode == CUBLASLT_POINTER_MODE_HOST &&
            (out == CUDA_R_32F || (out == CUDA_R_16BF && in == CUDA_R_16BF));
@@ -123,7 +124,21 @@ cublasStatus_t check_algo(const product &p, const cublasLtMatmulAlgo_t *algo, co
     if (workspace_bytes < algo->data[2]) return CUBLAS_STATUS_INVALID_VALUE;
     for (int i = 0; i < 4; i++)
         if (!aligned(operands[i], algo->data[3 + i])) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (!aligned(p.desc.bias, algo->data[7])) return CUBLAS_STATUS_NOT_SUPPORTED;
     return CUBLAS_STATUS_SUCCESS;
+}
+
+// What an algorithm may rely on, given what is promised (0: nothing).
+uint64_t relied_on(uint64_t promised)
+{
+    return promised == 0 ? 1 : std::min<uint64_t>(promised, algo_alignment);
+}
+
+// Not every problem has an algorithm that sums a gradient on the side.
+bool has_algo(const product &p, const uint32_t *alignment)
+{
+    if (!(p.desc.epilogue & (CUBLASLT_EPILOGUE_BGRADA | CUBLASLT_EPILOGUE_BGRADB))) return true;
+    return alignment[0] >= algo_alignment && alignment[1] >= algo_alignment;
 }
 
 // Where the hardware would fault or write astray.
@@ -357,6 +372,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     product p = { *desc, { *a, nullptr }, { *b, nullptr }, { *c, nullptr }, { *d, nullptr }, 1, 0 };
     cublasStatus_t status = check(p);
     if (status != CUBLAS_STATUS_SUCCESS) return status;
+    if (!has_algo(p, preference->alignment)) return CUBLAS_STATUS_NOT_SUPPORTED;
     cublasLtMatmulHeuristicResult_t r = {};
     r.workspaceSize =
         preference->workspace < algo_workspace ? preference->workspace : algo_workspace;
@@ -364,12 +380,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     r.algo.data[0] = algo_magic;
     r.algo.data[1] = fingerprint(p);
     r.algo.data[2] = r.workspaceSize;
-    for (int i = 0; i < 4; i++) {
-        uint32_t promised = preference->alignment[i];
-        r.algo.data[3 + i] = promised == 0               ? 1
-                             : promised < algo_alignment ? promised
-                                                         : algo_alignment;
-    }
+    for (int i = 0; i < 4; i++) r.algo.data[3 + i] = relied_on(preference->alignment[i]);
+    // The address of the bias, though not followed, says how the bias is aligned.
+    uint64_t bias = reinterpret_cast<uintptr_t>(p.desc.bias);
+    r.algo.data[7] = bias ? relied_on(bias & (~bias + 1)) : algo_alignment;
     results[0] = r;
     *n_results = 1;
     return CUBLAS_STATUS_SUCCESS;

@@ -1,4 +1,5 @@
-/* linear: tile edges in all three sizes, with and without bias. */
+/* linear: tile edges in all three sizes, with and without bias; rows of whole pieces of 16 bytes, of
+ * 8, 4 and 2 in bf16; results of several blocks of a GPU. */
 #include "tests/ops/op_test.h"
 
 static nn_tensor *build(op_case *c)
@@ -10,7 +11,8 @@ static nn_tensor *build(op_case *c)
 }
 
 static const int64_t rows[][OP_MAX_ARGS] = {
-    { 1, 1, 1, 1 }, { 7, 31, 33, 0 }, { 3, 64, 16, 1 }, { 33, 17, 65, 1 }, { 16, 127, 1, 1 },
+    { 1, 1, 1, 1 },    { 7, 31, 33, 0 },  { 3, 64, 16, 1 }, { 33, 17, 65, 1 },
+    { 16, 127, 1, 1 }, { 65, 40, 72, 1 }, { 9, 36, 20, 0 }, { 70, 70, 130, 1 },
 };
 
 const op_test nn_test_linear = { .build = build, OP_ROWS(rows), .bf16 = true };
