@@ -32,9 +32,11 @@ CFLAGS  += -DNN_PLAIN -Idata/plain
 endif
 
 # CUDA: 0 = none, 1 = nvcc, sim = the simulator of tests/cusim, ptx = nvcc for the PTX interpreter
-# whose folder is PTXRUN. CUDA=sim SAN=race has the race detector; only its own objects differ, in $(BUILD)/race.
+# whose folder is PTXRUN, as PTX of compute_$(PTX_ARCH). CUDA=sim SAN=race has the race detector. Where only objects of
+# the kernels differ, they lie in a folder of $(BUILD).
+PTX_ARCH    ?= 80
 cuda_name   := $(if $(filter 1,$(CUDA)),cuda,$(CUDA))
-cuda_build  := $(BUILD)$(if $(filter race,$(SAN)),/race)
+cuda_build  := $(BUILD)$(if $(filter race,$(SAN)),/race)$(if $(filter ptx,$(CUDA)),$(patsubst %,/compute_%,$(filter-out 80,$(PTX_ARCH))))
 CUDA_HOME   ?= /usr/local/cuda
 NVCC        ?= $(CUDA_HOME)/bin/nvcc
 CUDA_ARCHS  ?= 80 90a
@@ -61,7 +63,7 @@ cusim_tests := $(patsubst %.cu,$(cuda_build)/%,$(filter-out $(if $(filter race,$
 CUDA_LIBS   := -lstdc++
 endif
 ifeq ($(CUDA),ptx)
-CUDA_CC     := $(NVCC) $(CUDAFLAGS) -lineinfo --no-compress -gencode arch=compute_80,code=compute_80
+CUDA_CC     := $(NVCC) $(CUDAFLAGS) -lineinfo --no-compress -gencode arch=compute_$(PTX_ARCH),code=compute_$(PTX_ARCH)
 CUDA_LIBS   := -L$(BUILD) -Wl,-rpath,$(abspath $(BUILD)) -lcudart_ptx -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lstdc++
 endif
 LDLIBS      += $(CUDA_LIBS)

@@ -224,7 +224,7 @@ __device__ __forceinline__ void attn_pack(uint32_t (&p)[M][N / 2][4], const floa
 }
 
 /* Writes a warp's 16 M rows, `n` of which exist, times a factor per row, through its own part of a
- * tile: whole sectors of 32 bytes leave. */
+ * tile: whole sectors of 32 bytes leave. (nn_store would become four stores each for some D.) */
 template <int D, int M>
 __device__ __forceinline__ void attn_put(bf16 *tile, const float (&acc)[M][D / 8][4],
                                          const float (&factor)[M][2], bf16 *rows, int64_t step,

@@ -125,20 +125,31 @@ __device__ __forceinline__ void tiled_sum(float (&acc)[G][4][4], tiled_shared &s
     __syncthreads(); /* the weights may be replaced */
 }
 
+/* Stores four columns at a time where the rows allow it. */
 template <int G, class T>
 __device__ __forceinline__ void tiled_put(const float (&acc)[G][4][4], const float (&factor)[4],
                                           const attn_rows<T> &y, T *rows, int n, int depth)
 {
+    const bool wide = y.depth == 1 && y.token % 4 == 0 && depth % 4 == 0 &&
+                      reinterpret_cast<uintptr_t>(rows) % (4 * sizeof(T)) == 0;
 #pragma unroll
     for (int g = 0; g < G; g++)
 #pragma unroll
-        for (int r = 0; r < 4; r++)
+        for (int r = 0; r < 4; r++) {
+            const int row = tiled_ty() * 4 + r, d = g * TILED_ROWS + tiled_tx() * 4;
+            if (row >= n || d >= depth) continue;
+            T *to = rows + row * y.token + d * y.depth;
+            nn_vec<T, 4> v;
 #pragma unroll
-            for (int c = 0; c < 4; c++) {
-                const int row = tiled_ty() * 4 + r, d = g * TILED_ROWS + tiled_tx() * 4 + c;
-                if (row < n && d < depth)
-                    rows[row * y.token + d * y.depth] = nn_from<T>(acc[g][r][c] * factor[r]);
+            for (int c = 0; c < 4; c++) v.at[c] = nn_from<T>(acc[g][r][c] * factor[r]);
+            if (wide) {
+                nn_store(to, v);
+                continue;
             }
+#pragma unroll
+            for (int c = 0; c < 4; c++)
+                if (d + c < depth) to[c * y.depth] = v.at[c];
+        }
 }
 
 /* Scores become p; returns in `factor` what earlier sums must be scaled by. */

@@ -3,7 +3,7 @@
 #include "kernels/cuda/conv2d_sink.cuh"
 #include "kernels/cuda/conv2d_tile.cuh"
 
-enum { CONV2D_FINISH_THREADS = 256 };
+enum { CONV2D_FINISH_THREADS = 256, CONV2D_FINISH_WIDTH = 4 /* channels of a thread */ };
 
 template <class T> struct conv2d_product {
     conv2d_image<T> image = {};
@@ -187,28 +187,25 @@ __global__ void __launch_bounds__(conv2d_threads<T, ROWS, COLUMNS>,
         conv2d_deliver<1, T, ROWS, COLUMNS>(p, h, w, (int)first_row, first_column, split, tile);
 }
 
-/* conv2d_finish: a thread owns one group of channels of the result and adds its parts in order.
- * Traffic: each part once, 4 bytes per element; the result once. */
+/* conv2d_finish: a thread owns four channels of the result and adds their parts in order. Traffic:
+ * each part once, 4 bytes per element; the result once. */
 template <class T>
 __global__ void __launch_bounds__(CONV2D_FINISH_THREADS)
     conv2d_finish(const conv2d_sink<T> s, const float *partial, int splits, int pitch,
                   int64_t places)
 {
-    constexpr int W = nn_wide<T>;
-    const int groups = (s.columns + W - 1) / W;
+    const int groups = (s.columns + CONV2D_FINISH_WIDTH - 1) / CONV2D_FINISH_WIDTH;
     const int64_t i = (int64_t)blockIdx.x * CONV2D_FINISH_THREADS + threadIdx.x;
     const int64_t place = i / groups, row = place / s.width, sample = row / s.height;
-    const int channel = (int)(i - place * groups) * W;
+    const int channel = (int)(i - place * groups) * CONV2D_FINISH_WIDTH;
     if (place >= places) return;
-    float v[W] = {};
-    for (int k = 0; k < splits; k++)
+    float v[CONV2D_FINISH_WIDTH] = {};
+    for (int k = 0; k < splits; k++) {
+        const nn_vec<float, CONV2D_FINISH_WIDTH> x =
+            nn_load<CONV2D_FINISH_WIDTH>(partial + (k * places + place) * pitch + channel);
 #pragma unroll
-        for (int e = 0; e < W; e += 4) {
-            const nn_vec<float, 4> x =
-                nn_load<4>(partial + (k * places + place) * pitch + channel + e);
-#pragma unroll
-            for (int q = 0; q < 4; q++) v[e + q] += x.at[q];
-        }
+        for (int e = 0; e < CONV2D_FINISH_WIDTH; e++) v[e] += x.at[e];
+    }
     conv2d_emit(s, sample, (int)(row - sample * s.height), (int)(place - row * s.width), channel,
                 v);
 }
@@ -311,7 +308,7 @@ template <class T> static nn_status run_as(const nn_call *c, bool backward)
     if (!c->frozen || c->repack) NN_TRY(conv2d_filter_make(c, w, backward, p.channels, filter));
     NN_TRY(multiply_cut(c, &p, product));
     if (p.cut.splits == 1) return NN_OK;
-    const int64_t groups = nn_ceil_div(c->out[0].dim[3], nn_wide<T>);
+    const int64_t groups = nn_ceil_div(c->out[0].dim[3], CONV2D_FINISH_WIDTH);
     return NN_LAUNCH(conv2d_finish<T>,
                      (unsigned)nn_ceil_div(places * groups, CONV2D_FINISH_THREADS),
                      CONV2D_FINISH_THREADS, 0, c, product.sink, (const float *)product.partial,
