@@ -100,9 +100,10 @@ libs := $(cuda_obj) $(foreach l,cli models engine data kernels base,$(BUILD)/lib
 programs := $(patsubst tools/%.c,$(BIN)/%,$(tools_src))
 unit_tests := $(patsubst tests/%.c,$(BUILD)/tests/%,$(unit_src))
 op_test := $(if $(optest_src),$(cuda_build)/tests/op_test)
+cuda_tests := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/cuda/test_*.c))
 fuzzers := $(patsubst tests/%.c,build/fuzz/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all help demo reproduce test test-slow unit slow fuzz fuzzers tests cusim cusim_tests gates ptx-check gpu-check lint format clean packages
+.PHONY: all help demo reproduce test test-slow unit slow fuzz fuzzers tests cusim cusim_tests cuda_tests gates ptx-check gpu-check lint format clean packages
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -191,6 +192,8 @@ tests: $(unit_tests) $(op_test)
 
 cusim_tests: $(cusim_tests)
 
+cuda_tests: $(cuda_tests)
+
 # The README's two commands install what is missing before they build.
 demo: packages
 	@$(MAKE) --no-print-directory -j$(JOBS) all
@@ -204,10 +207,11 @@ test: packages
 	@$(MAKE) --no-print-directory -j$(JOBS) unit
 
 # The cuda device is tested on the simulator.
-simulated := $(patsubst %.cu,build/cusim-test/%,$(filter-out %/test_race.cu,$(wildcard tests/cusim/test_*.cu)))
+simulated := $(patsubst %.cu,build/cusim-test/%,$(filter-out %/test_race.cu,$(wildcard tests/cusim/test_*.cu))) \
+             $(patsubst %.c,build/cusim-test/%,$(wildcard tests/cuda/test_*.c))
 
 unit: tests all
-	@$(MAKE) --no-print-directory CUDA=sim CPU=0 BUILD=build/cusim-test build/cusim-test/tests/op_test cusim_tests
+	@$(MAKE) --no-print-directory CUDA=sim CPU=0 BUILD=build/cusim-test build/cusim-test/tests/op_test cusim_tests cuda_tests
 	@BIN=$(BIN) tests/run -j 2 "build/cusim-test/tests/op_test --device cuda" $(simulated) $(op_test) $(unit_tests) $(tool_tests)
 
 test-slow: packages

@@ -38,8 +38,12 @@ int64_t nn_safetensor_elements(const nn_safetensor *t)
 
 nn_status nn_safetensor_to_f32(const nn_safetensor *t, float *out)
 {
-    int64_t n = nn_safetensor_elements(t);
-    const char *p = t->data;
+    return nn_safetensor_part_to_f32(t, 0, nn_safetensor_elements(t), out);
+}
+
+nn_status nn_safetensor_part_to_f32(const nn_safetensor *t, int64_t first, int64_t n, float *out)
+{
+    const char *p = (const char *)t->data + first * nn_st_dtype_bits(t->dtype) / 8;
     switch (t->dtype) {
     case NN_ST_F32:
         if (n) memcpy(out, p, (size_t)n * sizeof(float));

@@ -66,6 +66,10 @@ int64_t nn_safetensor_elements(const nn_safetensor *tensor);
 /* Convert F32, F16, BF16 or F64 to out[elements]; other dtypes are NN_UNSUPPORTED. */
 nn_status nn_safetensor_to_f32(const nn_safetensor *tensor, float *out) NN_CHECKED;
 
+/* The same of n elements from `first` on. */
+nn_status nn_safetensor_part_to_f32(const nn_safetensor *tensor, int64_t first, int64_t n,
+                                    float *out) NN_CHECKED;
+
 /* One entry of "__metadata__". */
 typedef struct nn_st_pair {
     const char *key, *value;
@@ -97,5 +101,21 @@ const char *nn_safetensors_metadata(const nn_safetensors *file, const char *key)
  * at all. A tensor whose bytes do not fit its shape, or a name given twice, is NN_ARGUMENT. */
 nn_status nn_safetensors_write(const char *path, const nn_safetensor *tensors, int64_t n,
                                const nn_st_pair *metadata, int64_t n_metadata) NN_CHECKED;
+
+/* Tensors whose data the host cannot read where it is, or not as it is to be written: fetch brings
+ * bytes at .. at + n - 1 of a tensor to `out`, and alone makes something of its `data`. It is asked
+ * for one piece after the other, of NN_SAFETENSORS_PIECE bytes or what is left. */
+enum { NN_SAFETENSORS_PIECE = 4 << 20 };
+
+typedef struct nn_st_source {
+    nn_status (*fetch)(void *ctx, const nn_safetensor *tensor, int64_t at, int64_t n, void *out);
+    void *ctx;
+} nn_st_source;
+
+/* nn_safetensors_write with such tensors; its memory does not depend on their size. An error of the
+ * source is the error. */
+nn_status nn_safetensors_write_from(const char *path, const nn_safetensor *tensors, int64_t n,
+                                    const nn_st_pair *metadata, int64_t n_metadata,
+                                    const nn_st_source *source) NN_CHECKED;
 
 #endif

@@ -1,4 +1,5 @@
-/* Writing: the header is built in memory, the data is streamed from the caller's tensors. */
+/* Writing: the header is built in memory, the data is streamed from the caller's tensors, or piece
+ * by piece from where they are. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,21 +105,47 @@ static nn_status build_header(nn_text *header, const nn_safetensor *const *order
     return NN_OK;
 }
 
+static nn_status write_pieces(nn_writer *w, const nn_safetensor *t, const nn_st_source *source,
+                              char *piece)
+{
+    for (int64_t at = 0; at < t->bytes; at += NN_SAFETENSORS_PIECE) {
+        int64_t n = nn_min(t->bytes - at, NN_SAFETENSORS_PIECE);
+        NN_TRY(source->fetch(source->ctx, t, at, n, piece));
+        NN_TRY(nn_writer_add(w, piece, n));
+    }
+    return NN_OK;
+}
+
+/* source NULL: the data is where it says. */
+static nn_status write_data(nn_writer *w, const nn_safetensor *const *order, int64_t n,
+                            const nn_st_source *source)
+{
+    nn_status status = NN_OK;
+    char *piece = source ? nn_alloc(NN_SAFETENSORS_PIECE, 1) : NULL;
+    if (source) NN_NEED(piece);
+    for (int64_t i = 0; status == NN_OK && i < n; i++)
+        status = source ? write_pieces(w, order[i], source, piece)
+                        : nn_writer_add(w, order[i]->data, order[i]->bytes);
+    nn_free(piece);
+    return status;
+}
+
 static nn_status write_file(const char *path, const nn_text *header,
-                            const nn_safetensor *const *order, int64_t n)
+                            const nn_safetensor *const *order, int64_t n,
+                            const nn_st_source *source)
 {
     nn_writer w;
     nn_status status = nn_writer_open(path, &w);
     if (status == NN_OK) status = nn_writer_add(&w, header->text, header->length);
-    for (int64_t i = 0; status == NN_OK && i < n; i++)
-        status = nn_writer_add(&w, order[i]->data, order[i]->bytes);
+    if (status == NN_OK) status = write_data(&w, order, n, source);
     if (status == NN_OK) return nn_writer_commit(&w);
     nn_writer_abort(&w);
     return status;
 }
 
-nn_status nn_safetensors_write(const char *path, const nn_safetensor *tensors, int64_t n,
-                               const nn_st_pair *metadata, int64_t n_metadata)
+nn_status nn_safetensors_write_from(const char *path, const nn_safetensor *tensors, int64_t n,
+                                    const nn_st_pair *metadata, int64_t n_metadata,
+                                    const nn_st_source *source)
 {
     nn_text header = { 0 };
     const nn_safetensor **order = nn_alloc(n, sizeof(*order));
@@ -127,10 +154,16 @@ nn_status nn_safetensors_write(const char *path, const nn_safetensor *tensors, i
     nn_status status = check_tensors(order, n);
     if (status == NN_OK) status = build_header(&header, order, n, metadata, n_metadata);
     if (status == NN_OK)
-        status = write_file(path, &header, order, n);
+        status = write_file(path, &header, order, n, source);
     else
         nn_fail_prefix(status, "%s: ", path);
     nn_text_free(&header);
     nn_free(order);
     return status;
+}
+
+nn_status nn_safetensors_write(const char *path, const nn_safetensor *tensors, int64_t n,
+                               const nn_st_pair *metadata, int64_t n_metadata)
+{
+    return nn_safetensors_write_from(path, tensors, n, metadata, n_metadata, NULL);
 }

@@ -18,16 +18,15 @@ enum { SECTIONS = 4 };
 /* A flat buffer of the training state, and the prefix of its tensors' names. */
 typedef struct section {
     const char *prefix;
-    float *device; /* NULL = not there */
-    float *host;   /* while a file is written: the same, or a copy */
+    float *values; /* on the device; NULL = not there */
 } section;
 
 static void list_sections(const nn_optimizer *o, section s[SECTIONS])
 {
-    s[0] = (section){ "", o->params->values, NULL };
-    s[1] = (section){ "adamw.m.", o->m, NULL };
-    s[2] = (section){ "adamw.v.", o->v, NULL };
-    s[3] = (section){ "ema.", o->ema, NULL };
+    s[0] = (section){ "", o->params->values };
+    s[1] = (section){ "adamw.m.", o->m };
+    s[2] = (section){ "adamw.v.", o->v };
+    s[3] = (section){ "ema.", o->ema };
 }
 
 /* -- saving -- */
@@ -40,23 +39,10 @@ typedef struct saver {
     int64_t n;
 } saver;
 
-/* Where the host can read the sections. */
-static nn_status bring_to_host(saver *s)
+static nn_status fetch(void *ctx, const nn_safetensor *t, int64_t at, int64_t n, void *out)
 {
-    nn_device *d = s->params->device;
-    int64_t bytes = s->params->n_elems * (int64_t)sizeof(float);
-    for (int k = 0; k < SECTIONS; k++) {
-        section *part = &s->sections[k];
-        if (!part->device) continue;
-        if (d->backend->host_memory) {
-            part->host = part->device;
-            continue;
-        }
-        part->host = nn_alloc(s->params->n_elems, sizeof(float));
-        NN_NEED(part->host);
-        NN_TRY(d->backend->read(d, part->host, part->device, bytes));
-    }
-    return NN_OK;
+    nn_device *d = ctx;
+    return d->backend->read(d, out, (const char *)t->data + at, n);
 }
 
 static nn_status list_tensors(saver *s)
@@ -64,12 +50,12 @@ static nn_status list_tensors(saver *s)
     s->tensors = nn_arena_alloc(&s->arena, SECTIONS * s->params->n, sizeof(*s->tensors));
     NN_NEED(s->tensors);
     for (int k = 0; k < SECTIONS; k++) {
-        for (int64_t i = 0; s->sections[k].host && i < s->params->n; i++) {
+        for (int64_t i = 0; s->sections[k].values && i < s->params->n; i++) {
             const nn_param *p = s->params->items[i];
             nn_safetensor *t = &s->tensors[s->n++];
             *t = (nn_safetensor){ .dtype = NN_ST_F32,
                                   .rank = p->view.rank,
-                                  .data = s->sections[k].host + p->offset,
+                                  .data = s->sections[k].values + p->offset,
                                   .bytes = nn_view_bytes(&p->view) };
             memcpy(t->dim, p->view.dim, sizeof(p->view.dim));
             NN_NEED(t->name = nn_arena_format(&s->arena, "%s%s", s->sections[k].prefix, p->name));
@@ -92,18 +78,18 @@ static nn_status write_file(saver *s, const char *path, const nn_checkpoint *sta
         { "config_hash", nn_arena_format(&s->arena, "%016" PRIx64, nn_hash_text(config)) },
     };
     for (int i = 0; i < NN_COUNT(meta); i++) NN_NEED(meta[i].value);
-    return nn_safetensors_write(path, s->tensors, s->n, meta, NN_COUNT(meta));
+    nn_device *d = s->params->device;
+    const nn_st_source source = { fetch, d };
+    return nn_safetensors_write_from(path, s->tensors, s->n, meta, NN_COUNT(meta),
+                                     d->backend->host_memory ? NULL : &source);
 }
 
 static nn_status save_file(const char *path, const nn_checkpoint *state, const nn_optimizer *o)
 {
     saver s = { .params = o->params };
     list_sections(o, s.sections);
-    nn_status status = bring_to_host(&s);
-    if (status == NN_OK) status = list_tensors(&s);
+    nn_status status = list_tensors(&s);
     if (status == NN_OK) status = write_file(&s, path, state, o->step);
-    for (int k = 0; k < SECTIONS; k++)
-        if (s.sections[k].host != s.sections[k].device) nn_free(s.sections[k].host);
     nn_arena_free(&s.arena);
     return status;
 }
@@ -287,7 +273,7 @@ static nn_status find_tensors(const nn_safetensors *file, const char *path, cons
     section sections[SECTIONS];
     list_sections(o, sections);
     for (int k = 0; k < SECTIONS; k++) {
-        for (int64_t i = 0; sections[k].device && i < o->params->n; i++) {
+        for (int64_t i = 0; sections[k].values && i < o->params->n; i++) {
             const nn_param *p = o->params->items[i];
             char *name = nn_format("%s%s", sections[k].prefix, p->name);
             NN_NEED(name);
@@ -307,9 +293,9 @@ static nn_status copy_tensors(const nn_safetensor *const *found, const nn_optimi
     nn_device *d = o->params->device;
     list_sections(o, sections);
     for (int k = 0; k < SECTIONS; k++) {
-        for (int64_t i = 0; sections[k].device && i < o->params->n; i++) {
+        for (int64_t i = 0; sections[k].values && i < o->params->n; i++) {
             const nn_safetensor *t = found[k * o->params->n + i];
-            float *place = sections[k].device + o->params->items[i]->offset;
+            float *place = sections[k].values + o->params->items[i]->offset;
             NN_TRY(d->backend->write(d, place, t->data, t->bytes));
         }
     }

@@ -85,6 +85,12 @@ nn_status nn_params_init(nn_params *p, uint64_t seed) NN_CHECKED;
 nn_status nn_params_write(nn_params *p, nn_param *param, const void *src) NN_CHECKED;
 nn_status nn_params_read(const nn_params *p, const nn_param *param, void *dst) NN_CHECKED;
 
+/* The same of n elements from `first` on. */
+nn_status nn_params_write_part(nn_params *p, nn_param *param, int64_t first, int64_t n,
+                               const void *src) NN_CHECKED;
+nn_status nn_params_read_part(const nn_params *p, const nn_param *param, int64_t first, int64_t n,
+                              void *dst) NN_CHECKED;
+
 /* The gradient of one parameter, as nn_params_read. The store must have gradients. */
 nn_status nn_params_read_gradient(const nn_params *p, const nn_param *param, void *dst) NN_CHECKED;
 

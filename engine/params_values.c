@@ -46,11 +46,10 @@ nn_status nn_params_init(nn_params *p, uint64_t seed)
     return status;
 }
 
-/* src, f32, to where only bf16 is kept. */
-static nn_status write_rounded(nn_params *p, nn_param *param, const float *src)
+/* n elements of src, f32, to where only bf16 is kept. */
+static nn_status write_rounded(nn_params *p, uint16_t *to, int64_t n, const float *src)
 {
-    int64_t n = nn_view_elems(&param->view);
-    uint16_t *to = param->half, *host = nn_alloc(nn_min(n, CHUNK), sizeof(*host));
+    uint16_t *host = nn_alloc(nn_min(n, CHUNK), sizeof(*host));
     NN_NEED(host);
     nn_status status = NN_OK;
     for (int64_t i = 0; i < n && status == NN_OK; i += CHUNK) {
@@ -62,17 +61,25 @@ static nn_status write_rounded(nn_params *p, nn_param *param, const float *src)
     return status;
 }
 
-nn_status nn_params_write(nn_params *p, nn_param *param, const void *src)
+nn_status nn_params_write_part(nn_params *p, nn_param *param, int64_t first, int64_t n,
+                               const void *src)
 {
+    int64_t size = nn_dtype_bytes(param->view.dtype);
     NN_ASSERT(p->sealed);
     nn_params_touch(p);
-    if (param->view.dtype == NN_BF16) return write_rounded(p, param, src);
-    return p->device->backend->write(p->device, param->view.data, src, nn_view_bytes(&param->view));
+    if (param->view.dtype == NN_BF16)
+        return write_rounded(p, (uint16_t *)param->half + first, n, src);
+    return p->device->backend->write(p->device, (char *)param->view.data + first * size, src,
+                                     n * size);
 }
 
-/* n elements from element `first` on. */
-static nn_status read_part(const nn_params *p, const nn_param *param, int64_t first, int64_t n,
-                           void *dst)
+nn_status nn_params_write(nn_params *p, nn_param *param, const void *src)
+{
+    return nn_params_write_part(p, param, 0, nn_view_elems(&param->view), src);
+}
+
+nn_status nn_params_read_part(const nn_params *p, const nn_param *param, int64_t first, int64_t n,
+                              void *dst)
 {
     int64_t size = nn_dtype_bytes(param->view.dtype);
     const char *src = (const char *)param->view.data + first * size;
@@ -90,7 +97,7 @@ static nn_status read_part(const nn_params *p, const nn_param *param, int64_t fi
 
 nn_status nn_params_read(const nn_params *p, const nn_param *param, void *dst)
 {
-    return read_part(p, param, 0, nn_view_elems(&param->view), dst);
+    return nn_params_read_part(p, param, 0, nn_view_elems(&param->view), dst);
 }
 
 nn_status nn_params_read_gradient(const nn_params *p, const nn_param *param, void *dst)
@@ -121,7 +128,7 @@ nn_status nn_params_hash(const nn_params *p, uint64_t *hash)
         h = nn_hash(h, param->view.dim, param->view.rank * (int64_t)sizeof(int64_t));
         for (int64_t at = 0; at < n && status == NN_OK; at += CHUNK) {
             int64_t part = nn_min(n - at, CHUNK);
-            status = read_part(p, param, at, part, host);
+            status = nn_params_read_part(p, param, at, part, host);
             if (status == NN_OK) h = nn_hash(h, host, part * nn_dtype_bytes(p->dtype));
         }
     }

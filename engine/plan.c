@@ -77,6 +77,8 @@ static nn_plan_step account(const nn_step *s)
     for (int i = 0; i < s->call.n_in; i++) a.bytes += (double)nn_view_bytes(&s->call.in[i]);
     for (int i = 0; i < s->call.n_out; i++) a.bytes += (double)nn_view_bytes(&s->call.out[i]);
     if (op->cost) op->cost(s->node, &a.flops, &a.bytes);
+    a.moved_bytes = a.bytes + (s->kernel->extra_bytes ? s->kernel->extra_bytes(&s->call)
+                                                      : 2 * (double)s->call.workspace_bytes);
     return a;
 }
 
@@ -85,6 +87,7 @@ static void count(nn_plan *plan, nn_step *s)
     const nn_plan_step a = account(s);
     plan->stats.flops += a.flops;
     plan->stats.bytes += a.bytes;
+    plan->stats.moved_bytes += a.moved_bytes;
     plan->stats.n_launches++;
     plan->stats.workspace_bytes =
         nn_max(plan->stats.workspace_bytes, ((int64_t)s->call.workspace_bytes + 63) / 64 * 64);

@@ -33,6 +33,7 @@ typedef struct nn_plan_stats {
                               code that a library loaded or generated, and its descriptions */
     int64_t n_launches;    /* nodes that run a kernel */
     double flops, bytes;   /* of one run, by the ops' own account */
+    double moved_bytes;    /* of one run with fresh packed weights, as its kernels move them */
     int64_t n_fallbacks;   /* nodes that the backend declined and its fallback runs */
 } nn_plan_stats;
 
@@ -59,6 +60,7 @@ typedef struct nn_plan_step {
     const nn_node *node;
     const char *kernel;
     double flops, bytes; /* by the op's own account; bytes read and written once */
+    double moved_bytes;  /* by the kernel's account */
 } nn_plan_step;
 int64_t nn_plan_n_steps(const nn_plan *plan);
 nn_plan_step nn_plan_step_at(const nn_plan *plan, int64_t i);

@@ -10,6 +10,8 @@
 #include "engine/base/log.h"
 #include "engine/base/str.h"
 
+enum { CHUNK = 1 << 18 }; /* elements on their way at a time */
+
 /* Which parameters take part, and under which names. */
 typedef struct naming {
     const nn_prefix *prefixes;
@@ -93,24 +95,24 @@ static nn_status match(loader *l)
     return NN_OK;
 }
 
-static int64_t largest(const nn_params *params) /* elements of the largest parameter */
+static nn_status move_one(loader *l, nn_param *p, const nn_safetensor *t, float *host)
 {
-    int64_t most = 0;
-    for (int64_t i = 0; i < params->n; i++)
-        most = nn_max(most, nn_view_elems(&params->items[i]->view));
-    return most;
+    int64_t n = nn_view_elems(&p->view);
+    for (int64_t i = 0; i < n; i += CHUNK) {
+        int64_t part = nn_min(n - i, CHUNK);
+        NN_TRY(nn_safetensor_part_to_f32(t, i, part, host));
+        NN_TRY(nn_params_write_part(l->params, p, i, part, host));
+    }
+    return NN_OK;
 }
 
 static nn_status move(loader *l)
 {
-    float *host = nn_alloc(largest(l->params), sizeof(*host));
+    float *host = nn_alloc(CHUNK, sizeof(*host));
     NN_NEED(host);
     nn_status status = NN_OK;
-    for (int64_t i = 0; i < l->params->n && status == NN_OK; i++) {
-        if (!l->tensor[i]) continue;
-        status = nn_safetensor_to_f32(l->tensor[i], host);
-        if (status == NN_OK) status = nn_params_write(l->params, l->params->items[i], host);
-    }
+    for (int64_t i = 0; i < l->params->n && status == NN_OK; i++)
+        if (l->tensor[i]) status = move_one(l, l->params->items[i], l->tensor[i], host);
     nn_free(host);
     return status;
 }
@@ -156,17 +158,7 @@ nn_status nn_params_load(nn_params *params, const char *path, const nn_prefix *p
 
 /* -- saving -- */
 
-static void narrow(const float *from, int64_t n, nn_dtype dtype, void *to)
-{
-    uint16_t *half = to;
-    if (dtype == NN_F32)
-        memcpy(to, from, (size_t)n * sizeof(*from));
-    else
-        for (int64_t i = 0; i < n; i++)
-            half[i] = dtype == NN_F16 ? nn_f32_to_f16(from[i]) : nn_f32_to_bf16(from[i]);
-}
-
-/* What a file is made of: one entry per parameter that takes part. */
+/* What a file is made of: one entry per parameter that takes part, whose data is the parameter. */
 typedef struct saver {
     const nn_params *params;
     naming by;
@@ -174,29 +166,35 @@ typedef struct saver {
     nn_safetensor *tensors;
     int64_t n;
     char **names; /* of the tensors */
-    float *host;  /* one parameter on its way; NULL: values are written from where they are */
-    char *bytes;  /* all tensors, one after the other, in dtype */
+    float *host;  /* a piece on its way */
 } saver;
 
-static nn_status add_tensor(saver *w, const nn_param *p, char *name, char **to)
+/* Bytes at .. at + n - 1 of a parameter in the dtype of the file. */
+static nn_status fetch(void *ctx, const nn_safetensor *t, int64_t at, int64_t n, void *out)
 {
-    nn_dtype dtype = w->dtype;
-    int64_t n = nn_view_elems(&p->view);
+    saver *w = ctx;
+    const nn_param *p = t->data;
+    int64_t size = nn_dtype_bytes(w->dtype);
+    uint16_t *half = out;
+    if (w->dtype == NN_F32) return nn_params_read_part(w->params, p, at / size, n / size, out);
+    NN_TRY(nn_params_read_part(w->params, p, at / size, n / size, w->host));
+    for (int64_t i = 0; i < n / size; i++)
+        half[i] = w->dtype == NN_F16 ? nn_f32_to_f16(w->host[i]) : nn_f32_to_bf16(w->host[i]);
+    return NN_OK;
+}
+
+static void add_tensor(saver *w, const nn_param *p, char *name)
+{
     nn_safetensor *t = &w->tensors[w->n];
     w->names[w->n++] = name;
     *t = (nn_safetensor){ .name = name,
-                          .dtype = dtype == NN_F32   ? NN_ST_F32
-                                   : dtype == NN_F16 ? NN_ST_F16
-                                                     : NN_ST_BF16,
+                          .dtype = w->dtype == NN_F32   ? NN_ST_F32
+                                   : w->dtype == NN_F16 ? NN_ST_F16
+                                                        : NN_ST_BF16,
                           .rank = p->view.rank,
-                          .data = w->bytes ? *to : p->view.data,
-                          .bytes = n * nn_dtype_bytes(dtype) };
+                          .data = p,
+                          .bytes = nn_view_elems(&p->view) * nn_dtype_bytes(w->dtype) };
     memcpy(t->dim, p->view.dim, sizeof(p->view.dim));
-    if (!w->bytes) return NN_OK;
-    NN_TRY(nn_params_read(w->params, p, w->host));
-    narrow(w->host, n, dtype, *to);
-    *to += t->bytes;
-    return NN_OK;
 }
 
 static nn_status collect(saver *w)
@@ -206,17 +204,12 @@ static nn_status collect(saver *w)
     NN_NEED(w->tensors);
     w->names = nn_alloc(params->n, sizeof(*w->names));
     NN_NEED(w->names);
-    if (w->dtype != NN_F32 || !params->values || !params->device->backend->host_memory) {
-        w->host = nn_alloc(largest(params), sizeof(*w->host));
-        NN_NEED(w->host);
-        w->bytes = nn_alloc(nn_params_count(params), (size_t)nn_dtype_bytes(w->dtype));
-        NN_NEED(w->bytes);
-    }
-    char *to = w->bytes;
+    w->host = nn_alloc(NN_SAFETENSORS_PIECE / 2, sizeof(*w->host));
+    NN_NEED(w->host);
     for (int64_t i = 0; i < params->n; i++) {
         char *name;
         NN_TRY(name_in_file(&w->by, params->items[i]->name, &name));
-        if (name) NN_TRY(add_tensor(w, params->items[i], name, &to));
+        if (name) add_tensor(w, params->items[i], name);
     }
     return NN_OK;
 }
@@ -227,12 +220,12 @@ nn_status nn_params_save(const nn_params *params, const char *path, const nn_pre
     saver w = { .params = params, .by = { prefixes, n_prefixes }, .dtype = dtype };
     NN_ASSERT(params->dtype == NN_F32 && params->sealed);
     NN_ASSERT(dtype == NN_F32 || dtype == NN_F16 || dtype == NN_BF16);
+    const nn_st_source source = { fetch, &w };
     nn_status status = collect(&w);
-    if (status == NN_OK) status = nn_safetensors_write(path, w.tensors, w.n, NULL, 0);
+    if (status == NN_OK) status = nn_safetensors_write_from(path, w.tensors, w.n, NULL, 0, &source);
     for (int64_t i = 0; i < w.n; i++) nn_free(w.names[i]);
     nn_free(w.names);
     nn_free(w.host);
-    nn_free(w.bytes);
     nn_free(w.tensors);
     return status;
 }

@@ -22,7 +22,9 @@ typedef struct nn_backend {
                        int64_t bytes);                                          /* host to device */
     nn_status (*read)(nn_device *d, void *dst, const void *src, int64_t bytes); /* device to host */
     nn_status (*zero)(nn_device *d, void *dst, int64_t bytes);
-    nn_status (*sync)(nn_device *d); /* wait for all work; reports what failed in it */
+    nn_status (*sync)(nn_device *d);         /* wait for all work; reports what failed in it */
+    int64_t (*launches)(const nn_device *d); /* optional: kernels started so far; those of a
+                                                recording count once, when it is made */
     /* Optional, see nn_device_mark and nn_device_elapsed. */
     nn_status (*mark)(nn_device *d, int which);
     nn_status (*elapsed)(nn_device *d, double *seconds);
@@ -46,8 +48,9 @@ struct nn_device {
     const char *preferred[NN_OP_COUNT]; /* see nn_device_prefer; NULL = as the lists are ordered */
 };
 
-/* name: "cpu", "ref", "null" (or "cuda" where built). n_threads <= 0: all processors. Owner: the
- * caller. Errors: NN_NOT_FOUND names the backends of this build. */
+/* name: "cpu", "ref", "null", or "cuda" and "null:cuda" (kernels/cuda/cuda.h) where built.
+ * n_threads <= 0: all processors. Owner: the caller. Errors: NN_NOT_FOUND names the backends of
+ * this build. */
 nn_status nn_device_open(const char *name, int n_threads, nn_device **out) NN_CHECKED;
 void nn_device_close(nn_device *d);
 

@@ -92,6 +92,7 @@ static nn_status open_backend(nn_device *d, const char *name)
 #endif
 #ifdef NN_CUDA
     if (!strcmp(name, "cuda")) d->backend = &nn_cuda_backend;
+    if (!strcmp(name, "null:cuda")) d->backend = &nn_cuda_absent_backend;
 #endif
     if (!strcmp(name, "ref")) d->backend = &ref_backend;
     if (!strcmp(name, "null")) d->backend = &nn_null_backend;

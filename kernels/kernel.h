@@ -64,6 +64,10 @@ typedef struct nn_kernel {
         nn_call *c);             /* once per plan, before memory exists; may set state, packed_bytes
                                     and raise workspace_bytes; NULL = nothing to prepare */
     void (*release)(nn_call *c); /* frees state; NULL = nothing to free */
+    /* Bytes that it moves beyond reading each operand and writing each result once: parts of sums,
+     * rearranged copies, operands that a second launch reads again. NULL = what workspace asked for
+     * is written and read once. */
+    double (*extra_bytes)(const nn_call *c);
 } nn_kernel;
 
 int64_t nn_dtype_bytes(nn_dtype dtype);

@@ -1,4 +1,4 @@
-/* Sampling with Stable Diffusion: the prompts once, then the UNet once a step. */
+/* The networks on their store, and sampling: the prompts once, then the UNet once a step. */
 #include <string.h>
 
 #include "engine/base/alloc.h"
@@ -14,6 +14,17 @@ struct sd_session {
     nn_tensor *ids, *context_out, *latent, *t, *context, *predicted;
     float *both, *context_now; /* model output of all passes, and the prompts' context */
 };
+
+nn_tensor *sd_text(const sd_model *m, nn_graph *g, nn_tensor *ids, bool recompute)
+{
+    return clip_text(nn_root(g, m->params, "text.text_model"), &m->text, ids, recompute);
+}
+
+nn_tensor *sd_unet(const sd_model *m, nn_graph *g, nn_tensor *latent, nn_tensor *t,
+                   nn_tensor *context, bool recompute)
+{
+    return unet(nn_root(g, m->params, "unet"), &m->unet, latent, t, context, recompute);
+}
 
 static nn_status make_text(sd_session *s)
 {
@@ -90,16 +101,9 @@ nn_status sd_session_prompt(sd_session *s, const int32_t *ids, const int32_t *ne
     int64_t t = s->m->text.max_positions, n = s->batch * t;
     int32_t *all = nn_alloc(s->passes * n, sizeof(*all));
     NN_NEED(all);
-    nn_status status = NN_OK;
-    bool truncated;
-    for (int64_t b = 0; s->passes == 2 && b < s->batch && status == NN_OK; b++) {
-        if (negative)
-            memcpy(all + b * t, negative + b * t, (size_t)t * sizeof(*all));
-        else
-            status = sd_tokenize(s->m, "", all + b * t, &truncated);
-    }
+    if (s->passes == 2) memcpy(all, negative, (size_t)n * sizeof(*all));
     memcpy(all + (s->passes - 1) * n, ids, (size_t)n * sizeof(*all));
-    if (status == NN_OK) status = nn_plan_write(s->text, s->ids, all);
+    nn_status status = nn_plan_write(s->text, s->ids, all);
     if (status == NN_OK) status = nn_plan_run(s->text, 0);
     if (status == NN_OK) status = nn_plan_read(s->text, s->context_out, s->context_now);
     if (status == NN_OK) status = nn_plan_write(s->unet, s->context, s->context_now);

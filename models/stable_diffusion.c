@@ -1,4 +1,4 @@
-/* The diffusers folder: reading, writing, and the networks on their stores. */
+/* The diffusers folder: reading and writing. */
 #include "models/stable_diffusion.h"
 
 #include <string.h>
@@ -34,17 +34,6 @@ nn_status sd_model_configure(const char *dir, const char *vae_dir, sd_model *m)
                        "%s: the UNet expects a context %lld wide, the text encoder gives %lld", dir,
                        (long long)m->unet.cross_attention_dim, (long long)m->text.hidden_size);
     return nn_noise_schedule_init(&m->noise, &noise);
-}
-
-nn_tensor *sd_text(const sd_model *m, nn_graph *g, nn_tensor *ids, bool recompute)
-{
-    return clip_text(nn_root(g, m->params, "text.text_model"), &m->text, ids, recompute);
-}
-
-nn_tensor *sd_unet(const sd_model *m, nn_graph *g, nn_tensor *latent, nn_tensor *t,
-                   nn_tensor *context, bool recompute)
-{
-    return unet(nn_root(g, m->params, "unet"), &m->unet, latent, t, context, recompute);
 }
 
 /* A graph of everything, built only for the parameters that it declares. */

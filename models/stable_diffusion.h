@@ -90,8 +90,7 @@ nn_status sd_session_create(const sd_model *m, nn_device *device, int64_t batch,
                             sd_session **out) NN_CHECKED;
 void sd_session_destroy(sd_session *s);
 
-/* ids [batch, T] of the prompts, and of the negative prompts where guided (NULL = the empty
- * prompt). */
+/* ids [batch, T] of the prompts, and of the negative prompts where guided (else NULL). */
 nn_status sd_session_prompt(sd_session *s, const int32_t *ids, const int32_t *negative) NN_CHECKED;
 
 /* Model output for latents [batch, h, w, L] at timestep t, after guidance. */

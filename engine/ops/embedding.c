@@ -32,7 +32,14 @@ static nn_status grad(nn_graph *g, const nn_node *n, nn_tensor *const dy[], nn_t
     return NN_OK;
 }
 
-const nn_op nn_op_embedding = { .name = "embedding", .infer = infer, .grad = grad };
+/* Of the table only the rows that are asked for are read. */
+static void cost(const nn_node *n, double *flops, double *bytes)
+{
+    (void)flops;
+    *bytes = (double)nn_view_bytes(nn_in(n, IDS)) + 2 * (double)nn_view_bytes(&n->out[0]->view);
+}
+
+const nn_op nn_op_embedding = { .name = "embedding", .infer = infer, .grad = grad, .cost = cost };
 
 /* dtable[v] = sum of dy over the places where ids is v, in the type of statistics */
 static nn_status infer_bwd(const nn_node *n, nn_view out[])

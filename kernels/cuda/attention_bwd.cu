@@ -268,6 +268,16 @@ template <int D> static nn_status run_flash_as(const nn_call *c)
     return NN_OK;
 }
 
+/* Three launches: the statistics read dy and y, the gradients of k and v and that of q all of q, k,
+ * v and dy. */
+static double extra_bytes(const nn_call *c)
+{
+    double bytes = 2 * (double)nn_attention_stats_bytes(c);
+    for (int i = ATTN_DY; i <= ATTN_BV; i++)
+        bytes += (i == ATTN_DY ? 2 : 1) * (double)nn_view_bytes(&c->in[i]);
+    return bytes;
+}
+
 static nn_status run_flash(const nn_call *c)
 {
 #define RUN(D)                                                                                     \
@@ -284,13 +294,16 @@ static nn_status run_flash(const nn_call *c)
 extern "C" const nn_kernel nn_cuda_attention_bwd[] = { { .name = "attention_bwd_bf16_flash",
                                                          .accepts = accepts_flash,
                                                          .run = run_flash,
-                                                         .workspace = nn_attention_stats_bytes },
+                                                         .workspace = nn_attention_stats_bytes,
+                                                         .extra_bytes = extra_bytes },
                                                        { .name = "attention_bwd_tiled",
                                                          .accepts = nn_attention_tiled_bwd_accepts,
                                                          .run = nn_attention_tiled_run_bwd,
-                                                         .workspace = nn_attention_stats_bytes },
+                                                         .workspace = nn_attention_stats_bytes,
+                                                         .extra_bytes = extra_bytes },
                                                        { .name = "attention_bwd_any",
                                                          .accepts = nn_attention_any_bwd_accepts,
                                                          .run = nn_attention_any_run_bwd,
-                                                         .workspace = nn_attention_stats_bytes },
+                                                         .workspace = nn_attention_stats_bytes,
+                                                         .extra_bytes = extra_bytes },
                                                        {} };

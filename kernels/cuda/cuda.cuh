@@ -51,6 +51,8 @@ typedef struct nn_cuda {
     int n_processors; /* streaming multiprocessors */
     int shared_bytes; /* that a block may have */
     int capability;   /* 80, 90, ... */
+    bool absent;      /* there is no GPU: nothing is started, only counted */
+    int64_t n_launches;
 } nn_cuda;
 
 static inline nn_cuda *nn_cuda_of(const nn_call *c)
@@ -62,6 +64,14 @@ static inline nn_cuda *nn_cuda_of(const nn_call *c)
 nn_status nn_cuda_status(cudaError_t error, const char *what) NN_CHECKED;
 nn_status nn_cublas_status(cublasStatus_t status, const char *what) NN_CHECKED;
 #define NN_CUDA_TRY(call) NN_TRY(nn_cuda_status((call), #call))
+
+/* Counts what is about to be started on the call's stream; false where nothing may be. */
+static inline bool nn_cuda_may_start(const nn_call *c)
+{
+    nn_cuda *g = nn_cuda_of(c);
+    g->n_launches++;
+    return !g->absent;
+}
 
 /* staging.cu. send: enqueue a copy to the device; src may change at once. fetch: copy to the host,
  * behind all work enqueued so far, and wait. */

@@ -9,6 +9,10 @@ extern "C" {
 #endif
 
 extern const nn_backend nn_cuda_backend;
+
+/* "null:cuda": plans with the kernels of cuda for an H100 that is not there. Nothing is executed,
+ * but running a plan counts what would be started. */
+extern const nn_backend nn_cuda_absent_backend;
 extern const nn_kernel *const nn_cuda_table[NN_OP_COUNT];
 
 #ifdef __cplusplus

@@ -3,6 +3,7 @@
 
 extern "C" {
 #include "engine/base/alloc.h"
+#include "kernels/null/null.h"
 }
 
 enum { LEAST_CAPABILITY = 80, NO_BYTES = 256 /* what an empty allocation takes */ };
@@ -125,6 +126,11 @@ static nn_status zero(nn_device *d, void *dst, int64_t bytes)
     return nn_cuda_status(cudaMemsetAsync(dst, 0, (size_t)bytes, gpu(d)->stream), "zero");
 }
 
+static int64_t launches(const nn_device *d)
+{
+    return gpu(d)->n_launches;
+}
+
 /* Other threads of the program may call the runtime meanwhile. */
 static nn_status begin_capture(nn_device *d)
 {
@@ -210,9 +216,35 @@ extern "C" const nn_backend nn_cuda_backend = { .name = "cuda",
                                                 .read = read,
                                                 .zero = zero,
                                                 .sync = sync,
+                                                .launches = launches,
                                                 .mark = mark,
                                                 .elapsed = elapsed,
                                                 .begin_capture = begin_capture,
                                                 .end_capture = end_capture,
                                                 .launch_capture = launch_capture,
                                                 .free_capture = free_capture };
+
+/* -- a GPU that is not there: what kernels are chosen by is that of an H100 ---------------------
+ */
+
+static nn_status open_absent(nn_device *d)
+{
+    nn_cuda *g = static_cast<nn_cuda *>(nn_alloc(1, sizeof(*g)));
+    NN_NEED(g);
+    g->absent = true;
+    g->n_processors = 132;
+    g->shared_bytes = 227 * 1024;
+    g->capability = 90;
+    d->stream = g;
+    return NN_OK;
+}
+
+extern "C" const nn_backend nn_cuda_absent_backend = { .name = "null:cuda",
+                                                       .kernels = nn_cuda_table,
+                                                       .host_memory = false,
+                                                       .computes = false,
+                                                       .stores_bf16 = true,
+                                                       .open = open_absent,
+                                                       .close = close,
+                                                       NN_NULL_MEMORY,
+                                                       .launches = launches };

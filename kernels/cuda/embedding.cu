@@ -159,9 +159,10 @@ template <class T, int W> static nn_status scatter_as(const nn_call *c)
     const nn_steps<2> steps = nn_steps_of(ids, views);
     const embedding_table t = { dtable->dim[0], dtable->dim[1], 0, dy->stride[dy->rank - 1] };
     if (!nn_view_elems(dtable)) return NN_OK;
-    NN_TRY(nn_cuda_status(
-        cudaMemsetAsync(dtable->data, 0, (size_t)nn_view_bytes(dtable), nn_cuda_of(c)->stream),
-        "embedding_bwd"));
+    if (nn_cuda_may_start(c))
+        NN_TRY(nn_cuda_status(
+            cudaMemsetAsync(dtable->data, 0, (size_t)nn_view_bytes(dtable), nn_cuda_of(c)->stream),
+            "embedding_bwd"));
     if (!steps.n) return NN_OK;
     const dim3 grid((unsigned)steps.n, (unsigned)nn_ceil_div(t.width, NN_WARP * W));
     return NN_LAUNCH((embedding_bwd_owner<T, W>), grid, EMBEDDING_THREADS, 0, c,

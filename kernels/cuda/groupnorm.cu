@@ -283,6 +283,12 @@ static size_t workspace_twopass(const nn_call *c)
     return (size_t)(l.samples * l.groups * l.chunks) * sizeof(groupnorm_part);
 }
 
+/* The second launch reads x again. */
+static double extra_twopass(const nn_call *c)
+{
+    return (double)nn_view_bytes(&c->in[0]) + 2 * (double)workspace_twopass(c);
+}
+
 static const float *f32_in(const nn_call *c, int k)
 {
     return static_cast<const float *>(c->in[k].data);
@@ -339,7 +345,8 @@ extern "C" const nn_kernel nn_cuda_groupnorm[] = {
     { .name = "groupnorm_twopass",
       .accepts = accepts_twopass,
       .run = run_twopass,
-      .workspace = workspace_twopass },
+      .workspace = workspace_twopass,
+      .extra_bytes = extra_twopass },
     { .name = "groupnorm_any", .accepts = accepts_any, .run = groupnorm_run_any },
     {}
 };

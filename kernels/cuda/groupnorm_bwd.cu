@@ -303,6 +303,13 @@ static size_t workspace_twopass(const nn_call *c)
     return (size_t)(row_floats(&l) + l.samples * l.groups * l.chunks * 2) * sizeof(float);
 }
 
+/* The second launch reads dy and x again. */
+static double extra_twopass(const nn_call *c)
+{
+    return (double)(nn_view_bytes(&c->in[DY]) + nn_view_bytes(&c->in[X])) +
+           2 * (double)workspace_twopass(c);
+}
+
 static const float *f32_in(const nn_call *c, int k)
 {
     return static_cast<const float *>(c->in[k].data);
@@ -381,7 +388,8 @@ extern "C" const nn_kernel nn_cuda_groupnorm_bwd[] = {
     { .name = "groupnorm_bwd_twopass",
       .accepts = accepts_twopass,
       .run = run_twopass,
-      .workspace = workspace_twopass },
+      .workspace = workspace_twopass,
+      .extra_bytes = extra_twopass },
     { .name = "groupnorm_bwd_any", .accepts = accepts_any, .run = groupnorm_bwd_run_any },
     {}
 };

@@ -57,10 +57,13 @@ static inline nn_status nn_cuda_launched(nn_cuda_launch_errors e, const char *na
 }
 
 #define NN_LAUNCH(kernel, grid, block, shared, c, ...)                                             \
-    nn_cuda_launched(                                                                              \
-        nn_cuda_launch_errors{ nn_cuda_allow_shared(kernel, (shared)),                             \
-                               NN_CUDA_START_(kernel, dim3(grid), dim3(block), (size_t)(shared),   \
-                                              nn_cuda_of(c)->stream, __VA_ARGS__) },               \
-        #kernel)
+    (!nn_cuda_may_start(c)                                                                         \
+         ? NN_OK                                                                                   \
+         : nn_cuda_launched(                                                                       \
+               nn_cuda_launch_errors{ nn_cuda_allow_shared(kernel, (shared)),                      \
+                                      NN_CUDA_START_(kernel, dim3(grid), dim3(block),              \
+                                                     (size_t)(shared), nn_cuda_of(c)->stream,      \
+                                                     __VA_ARGS__) },                               \
+               #kernel))
 
 #endif

@@ -193,7 +193,8 @@ static size_t bias_workspace(const nn_call *c)
 #define BLAS(op, KIND)                                                                             \
     {                                                                                              \
         .name = op "_blas", .accepts = linear_blas_accepts<KIND>, .run = linear_blas_run<KIND>,    \
-        .prepare = linear_blas_prepare<KIND>, .release = linear_blas_release                       \
+        .prepare = linear_blas_prepare<KIND>, .release = linear_blas_release,                      \
+        .extra_bytes = linear_blas_extra<KIND>                                                     \
     }
 
 #define GEMM(op, KIND)                                                                             \

@@ -41,6 +41,7 @@ nn_status linear_bias_run(const nn_call *c, const nn_view *dy, float *db,
 /* Products by cuBLASLt (linear_blas.cu). */
 template <linear_kind KIND> bool linear_blas_accepts(const nn_call *c);
 template <linear_kind KIND> nn_status linear_blas_prepare(nn_call *c);
+template <linear_kind KIND> double linear_blas_extra(const nn_call *c);
 template <linear_kind KIND> nn_status linear_blas_run(const nn_call *c);
 void linear_blas_release(nn_call *c);
 

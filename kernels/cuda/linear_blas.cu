@@ -182,27 +182,39 @@ template <linear_kind KIND> static bool fits(const nn_call *c)
 template <linear_kind KIND> bool linear_blas_accepts(const nn_call *c)
 {
     linear_blas s = {};
-    if (!fits<KIND>(c) || open_blas<KIND>(c, &s) != NN_OK) return false;
+    if (!fits<KIND>(c)) return false;
+    if (nn_cuda_of(c)->absent) return true;
+    if (open_blas<KIND>(c, &s) != NN_OK) return false;
     free_blas(&s);
     return true;
+}
+
+/* The bias in bf16: with the packed weights if they are frozen, else in the workspace. */
+template <linear_kind KIND> static size_t rounded_bytes(const nn_call *c)
+{
+    const bool rounds = bias_of<KIND>(c) && c->out[0].dtype == NN_BF16;
+    return rounds ? (size_t)nn_last(&c->out[0], 0) * sizeof(bf16) : 0;
 }
 
 /* Behind the workspace of the product: the bias in bf16, or the partial sums of its gradient. */
 template <linear_kind KIND> static size_t own_bytes(const nn_call *c, const linear_blas *s)
 {
     if (KIND == LINEAR_BWD_W) return s->sums_bias ? 0 : linear_bias_bytes(&c->in[0]);
-    if (bias_of<KIND>(c) && c->out[0].dtype == NN_BF16)
-        return (size_t)nn_last(&c->out[0], 0) * sizeof(bf16);
-    return 0;
+    return c->frozen ? 0 : rounded_bytes<KIND>(c);
 }
 
+/* Without a GPU there is nobody to ask for an algorithm: the most that one may want is taken. */
 template <linear_kind KIND> nn_status linear_blas_prepare(nn_call *c)
 {
     linear_blas *s = static_cast<linear_blas *>(nn_alloc(1, sizeof(*s)));
     NN_NEED(s);
     c->state = s;
-    NN_TRY(open_blas<KIND>(c, s));
+    if (nn_cuda_of(c)->absent)
+        s->workspace_bytes = BLAS_WORKSPACE;
+    else
+        NN_TRY(open_blas<KIND>(c, s));
     c->workspace_bytes = s->workspace_bytes + own_bytes<KIND>(c, s);
+    if (c->frozen) c->packed_bytes = rounded_bytes<KIND>(c);
     return NN_OK;
 }
 
@@ -215,22 +227,37 @@ void linear_blas_release(nn_call *c)
     c->state = NULL;
 }
 
+static nn_status round_bias(const nn_call *c, bf16 *rounded)
+{
+    const int64_t n = c->in[2].dim[0];
+    const nn_operands<float, 1> in = { { static_cast<const float *>(c->in[2].data) } };
+    return NN_LAUNCH((nn_map_packed<nn_map_same, float, bf16, 1>),
+                     (unsigned)nn_ceil_div(n, NN_MAP_THREADS * nn_map_width<float, bf16>),
+                     NN_MAP_THREADS, 0, c, nn_map_same{}, in, rounded, n);
+}
+
 /* The bias as the product wants it. */
 static nn_status point_at_bias(const nn_call *c, linear_blas *s)
 {
-    const nn_view *bias = &c->in[2];
-    const void *data = bias->data;
+    const void *data = c->in[2].data;
     if (c->out[0].dtype == NN_BF16) {
         bf16 *rounded =
-            reinterpret_cast<bf16 *>(static_cast<char *>(c->workspace) + s->workspace_bytes);
-        const int64_t n = bias->dim[0];
-        const nn_operands<float, 1> in = { { static_cast<const float *>(bias->data) } };
-        NN_TRY(NN_LAUNCH((nn_map_packed<nn_map_same, float, bf16, 1>),
-                         (unsigned)nn_ceil_div(n, NN_MAP_THREADS * nn_map_width<float, bf16>),
-                         NN_MAP_THREADS, 0, c, nn_map_same{}, in, rounded, n));
+            c->frozen
+                ? static_cast<bf16 *>(c->packed)
+                : reinterpret_cast<bf16 *>(static_cast<char *>(c->workspace) + s->workspace_bytes);
+        if (!c->frozen || c->repack) NN_TRY(round_bias(c, rounded));
         data = rounded;
     }
+    if (nn_cuda_of(c)->absent) return NN_OK;
     return set(s->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &data, sizeof(data));
+}
+
+/* What the product itself keeps in the workspace is not known. */
+template <linear_kind KIND> double linear_blas_extra(const nn_call *c)
+{
+    const linear_blas *s = static_cast<const linear_blas *>(c->state);
+    const bool sums = KIND == LINEAR_BWD_W && !s->sums_bias;
+    return 2 * (double)own_bytes<KIND>(c, s) + (sums ? (double)nn_view_bytes(&c->in[0]) : 0);
 }
 
 template <linear_kind KIND> nn_status linear_blas_run(const nn_call *c)
@@ -240,10 +267,11 @@ template <linear_kind KIND> nn_status linear_blas_run(const nn_call *c)
     if (bias_of<KIND>(c)) NN_TRY(point_at_bias(c, s));
     if (s->sums_bias)
         NN_TRY(set(s->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &c->out[1].data, sizeof(void *)));
-    BLAS_TRY(cublasLtMatmul(nn_cuda_of(c)->blas, s->product, &one, left<KIND>(c).view->data, s->a,
-                            right<KIND>(c).view->data, s->b, &none, c->out[0].data, s->d,
-                            c->out[0].data, s->d, &s->algorithm, c->workspace, s->workspace_bytes,
-                            nn_cuda_of(c)->stream));
+    if (nn_cuda_may_start(c))
+        BLAS_TRY(cublasLtMatmul(nn_cuda_of(c)->blas, s->product, &one, left<KIND>(c).view->data,
+                                s->a, right<KIND>(c).view->data, s->b, &none, c->out[0].data, s->d,
+                                c->out[0].data, s->d, &s->algorithm, c->workspace,
+                                s->workspace_bytes, nn_cuda_of(c)->stream));
     if (KIND != LINEAR_BWD_W || s->sums_bias) return NN_OK;
     return linear_bias_run(
         c, &c->in[0], static_cast<float *>(c->out[1].data),
@@ -253,6 +281,7 @@ template <linear_kind KIND> nn_status linear_blas_run(const nn_call *c)
 #define EACH(KIND)                                                                                 \
     template bool linear_blas_accepts<KIND>(const nn_call *c);                                     \
     template nn_status linear_blas_prepare<KIND>(nn_call * c);                                     \
+    template double linear_blas_extra<KIND>(const nn_call *c);                                     \
     template nn_status linear_blas_run<KIND>(const nn_call *c);
 EACH(LINEAR_FORWARD)
 EACH(LINEAR_BWD_X)

@@ -15,7 +15,7 @@ static const nn_kernel *const table[NN_OP_COUNT] = {
 #undef NN_OP
 };
 
-static void *no_alloc(nn_device *d, int64_t bytes)
+void *nn_null_alloc(nn_device *d, int64_t bytes)
 {
     /* An address that is never touched: offsets from it are still right, which is what a plan is
      * checked by. */
@@ -23,35 +23,29 @@ static void *no_alloc(nn_device *d, int64_t bytes)
     return (void *)(uintptr_t)4096;
 }
 
-static void no_free(nn_device *d, void *block)
+void nn_null_free(nn_device *d, void *block)
 {
     (void)d, (void)block;
 }
 
-static nn_status no_copy(nn_device *d, void *dst, const void *src, int64_t bytes)
+nn_status nn_null_copy(nn_device *d, void *dst, const void *src, int64_t bytes)
 {
     (void)d, (void)dst, (void)src, (void)bytes;
     return NN_OK;
 }
 
-static nn_status no_zero(nn_device *d, void *dst, int64_t bytes)
+nn_status nn_null_zero(nn_device *d, void *dst, int64_t bytes)
 {
     (void)d, (void)dst, (void)bytes;
     return NN_OK;
 }
 
-static nn_status no_sync(nn_device *d)
+nn_status nn_null_sync(nn_device *d)
 {
     (void)d;
     return NN_OK;
 }
 
-const nn_backend nn_null_backend = { .name = "null",
-                                     .kernels = table,
-                                     .stores_bf16 = true,
-                                     .alloc = no_alloc,
-                                     .free = no_free,
-                                     .write = no_copy,
-                                     .read = no_copy,
-                                     .zero = no_zero,
-                                     .sync = no_sync };
+const nn_backend nn_null_backend = {
+    .name = "null", .kernels = table, .stores_bf16 = true, NN_NULL_MEMORY
+};

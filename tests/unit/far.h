@@ -42,7 +42,8 @@ static struct {
     far_recording *recording; /* NULL: it does what it is told at once */
     int64_t n_runs;           /* kernels that were run one by one */
     int64_t n_recordings, n_launches, n_alive;
-    bool cannot_record; /* the end of a recording is an error */
+    int64_t most_read, most_written; /* bytes of one copy to and from the host */
+    bool cannot_record;              /* the end of a recording is an error */
 } far_state;
 
 static inline nn_status far_execute(far_kernel *kernel, const nn_call *c)
@@ -113,6 +114,7 @@ static inline nn_status far_write(nn_device *d, void *dst, const void *src, int6
 {
     (void)d;
     assert_null(far_state.recording);
+    far_state.most_written = nn_max(far_state.most_written, bytes);
     memcpy(far_back(dst), src, (size_t)bytes);
     return NN_OK;
 }
@@ -121,6 +123,7 @@ static inline nn_status far_read(nn_device *d, void *dst, const void *src, int64
 {
     (void)d;
     assert_null(far_state.recording);
+    far_state.most_read = nn_max(far_state.most_read, bytes);
     memcpy(dst, far_back(src), (size_t)bytes);
     return NN_OK;
 }
