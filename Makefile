@@ -9,6 +9,7 @@ DEBUG   ?= 0
 SAN     ?=
 CPU     ?= 1
 CUDA    ?= 0
+CUDNN   ?= $(if $(filter sim,$(CUDA)),1,0)
 comma   := ,
 san     := $(filter-out race,$(SAN))
 BUILD   ?= build/$(notdir $(CC))$(if $(filter 1,$(DEBUG)),-debug)$(if $(san),-$(subst $(comma),-,$(san)))$(if $(filter 0,$(CPU)),-nocpu)$(if $(filter 0,$(CUDA)),,-$(cuda_name))
@@ -34,8 +35,9 @@ endif
 # CUDA: 0 = none, 1 = nvcc, sim = the simulator of tests/cusim, ptx = nvcc for the PTX interpreter
 # whose folder is PTXRUN, as PTX of compute_$(PTX_ARCH). CUDA=sim SAN=race has the race detector. Where only objects of
 # the kernels differ, they lie in a folder of $(BUILD).
+# CUDNN=1: cuDNN too, for --conv cudnn; the simulator has its own.
 PTX_ARCH    ?= 80
-cuda_name   := $(if $(filter 1,$(CUDA)),cuda,$(CUDA))
+cuda_name   := $(if $(filter 1,$(CUDA)),cuda$(if $(filter 1,$(CUDNN)),-cudnn),$(CUDA))
 cuda_build  := $(BUILD)$(if $(filter race,$(SAN)),/race)$(if $(filter ptx,$(CUDA)),$(patsubst %,/compute_%,$(filter-out 80,$(PTX_ARCH))))
 CUDA_HOME   ?= /usr/local/cuda
 NVCC        ?= $(CUDA_HOME)/bin/nvcc
@@ -43,14 +45,17 @@ CUDA_ARCHS  ?= 80 90a
 cuda_opt    := $(if $(filter sim,$(CUDA)),$(if $(SAN),-O1,-O2),-O3)
 CUDAFLAGS   := -std=c++20 -I. $(if $(filter 1,$(DEBUG)),-O1,$(cuda_opt)) -DNN_CUDA $(if $(filter 1,$(CPU)),-DNN_CPU)
 nvcc_arch   := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_80,code=compute_80
-cuda_src    := $(if $(filter 0,$(CUDA)),,$(wildcard kernels/cuda/*.cu))
+cuda_src    := $(if $(filter 0,$(CUDA)),,$(wildcard kernels/cuda/*.cu $(if $(filter 1,$(CUDNN)),kernels/cuda/cudnn/*.cu)))
 ifneq ($(CUDA),0)
 CFLAGS      += -DNN_CUDA
+endif
+ifeq ($(CUDNN),1)
+CUDAFLAGS   += -DNN_CUDNN
 endif
 ifeq ($(CUDA),1)
 CUDA_CC     := $(NVCC) $(CUDAFLAGS) -lineinfo $(nvcc_arch) \
                -Xcompiler -Wall,-Wextra,-Wno-missing-field-initializers $(if $(WERROR),-Xcompiler -Werror -Werror all-warnings)
-CUDA_LIBS   := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcudart -lcublasLt -lstdc++
+CUDA_LIBS   := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcudart -lcublasLt $(if $(filter 1,$(CUDNN)),-lcudnn) -lstdc++
 endif
 ifeq ($(CUDA),sim)
 CXX         := $(if $(findstring clang,$(CC)),clang++,g++)
@@ -128,7 +133,8 @@ help:
 ## make clean       remove build/ and bin/
 ## options          CC=clang  DEBUG=1  SAN=address,undefined  V=1 (show the commands)  WERROR= (warnings pass)
 ##                  CPU=0 (engine, reference kernels, recap-verify and recap-bench from a C
-##                  compiler alone), CUDA=1 (the cuda device too; needs the CUDA toolkit)
+##                  compiler alone), CUDA=1 (the cuda device too; needs the CUDA toolkit),
+##                  CUDA=1 CUDNN=1 (its --conv cudnn; needs cuDNN beside the toolkit)
 
 packages:
 	@tools/dev/packages
@@ -249,7 +255,7 @@ format:
 clean:
 	rm -rf build bin
 
-# The interpreter as a CUDA runtime. cuBLAS is the real one, which finds no GPU: products run by linear_any.
+# The interpreter as a CUDA runtime. cuBLAS is the real one, which finds no GPU: products run by linear_gemm.
 $(BUILD)/libcudart_ptx.so: $(PTXRUN)/ptxrun.cc $(PTXRUN)/fakecudart.cc tests/ptx/graphs.cc
 	@mkdir -p $(@D)
 	$(Q)g++ -std=c++17 -O2 -march=native -ffp-contract=off -fPIC -shared -Wl,-Bsymbolic -I$(CUDA_HOME)/include $^ -o $@

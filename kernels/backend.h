@@ -74,10 +74,10 @@ nn_status nn_device_convert(nn_device *d, int64_t n, nn_dtype from, const void *
 nn_status nn_device_mark(nn_device *d, int which) NN_CHECKED;
 nn_status nn_device_elapsed(nn_device *d, double *seconds) NN_CHECKED;
 
-/* Plans that are made from here on ask the kernels of `op` and of its gradients (op_...) whose names
- * end in `_ending` before the others: "conv2d", "cudnn". A second opinion, and a way to compare; what
- * they decline goes to the others. ending: kept by the device, not copied. Errors: NN_NOT_FOUND
- * where the backend has no such kernel. */
+/* Plans that are made from here on ask the kernels of `op` and of its gradients (op_...) whose
+ * names end in `_ending` before the others: "conv2d", "cudnn". A second opinion, and a way to
+ * compare; what they decline goes to the others. ending: kept by the device, not copied. Errors:
+ * NN_NOT_FOUND where the backend has no such kernel. */
 nn_status nn_device_prefer(nn_device *d, const char *op, const char *ending) NN_CHECKED;
 
 /* First kernel of the op that accepts the call on this device, preferred ones before the others,

@@ -1,5 +1,6 @@
 /* attention, forward: the list, and the flash kernel in bf16. */
 #include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/cudnn/attention.cuh"
 
 /* How attention_flash is cut for a head size. */
 template <int M_, int KEYS_, int STAGES_, bool HOLD_, int BLOCKS_> struct attention_flash_cut {
@@ -208,6 +209,7 @@ static nn_status run_flash(const nn_call *c)
                    (long long)c->in[ATTN_Q].dim[3]);
 }
 
+/* Behind the one that takes all: what runs only where a device prefers it. */
 extern "C" const nn_kernel nn_cuda_attention[] = {
     { .name = "attention_decode",
       .accepts = nn_attention_decode_accepts,
@@ -218,5 +220,8 @@ extern "C" const nn_kernel nn_cuda_attention[] = {
       .accepts = nn_attention_tiled_accepts,
       .run = nn_attention_tiled_run },
     { .name = "attention_any", .accepts = nn_attention_any_accepts, .run = nn_attention_any_run },
+#ifdef NN_CUDNN
+    ATTENTION_CUDNN,
+#endif
     {}
 };

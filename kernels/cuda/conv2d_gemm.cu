@@ -132,12 +132,13 @@ __device__ __forceinline__ void conv2d_deliver(const conv2d_product<T> &p, const
  * neighbouring blocks share rows. Four slices in shared memory, three of them on their way; pixels
  * beyond the border and channels beyond the last arrive as zeros. Each operand is read once per
  * ROWS or COLUMNS of the other, the image in addition once per tap (from L2, mostly); the result is
- * written once, 16 bytes per thread if its rows begin at multiples of them, with bias, shift and residual added in f32. The residual may
- * be the result's memory: an element is read and written by one thread. f32 sums in a fixed order:
- * deterministic. Registers, shared KiB, blocks that fit a processor of an A100 and of an H100:
+ * written once, 16 bytes per thread where its rows begin at multiples of them, with bias, shift and
+ * residual added in f32. The residual may be the result's memory: an element is read and written by
+ * one thread. f32 sums in a fixed order: deterministic. Registers, shared KiB, blocks that fit a
+ * processor of an A100 and of an H100:
  *     bf16 128 x 128  124, 68, 2, 2     64 x 64  100, 32, 4, 4     128 x 16  88, 36, 4, 5
  *          128 x 64   127, 48, 3, 4
- *     f32  128 x 64   120, 48, 2, 2     64 x 64   92, 32, 2, 2     128 x 16  94, 36, 2, 2
+ *     f32  128 x 64   120, 48, 2, 2     64 x 64   95, 32, 2, 2     128 x 16  94, 36, 2, 2
  */
 template <class T, int ROWS, int COLUMNS>
 __global__ void __launch_bounds__(conv2d_threads<T, ROWS, COLUMNS>,

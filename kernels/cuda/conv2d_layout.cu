@@ -16,9 +16,9 @@ struct conv2d_source {
     int64_t dim[4], stride[4];
 };
 
-/* conv2d_fill_image: a thread owns one element of the packed copy, so that neighbouring threads read
- * neighbouring channels. Traffic: the image once (where its rows begin within a sector, that twice,
- * from the first-level cache), the copy once. */
+/* conv2d_fill_image: a thread owns one element of the packed copy, so that neighbouring threads
+ * read neighbouring channels. Traffic: the image once (where its rows begin within a sector, that
+ * twice, from the first-level cache), the copy once. */
 template <class T>
 __global__ void __launch_bounds__(CONV2D_LAYOUT_THREADS)
     conv2d_fill_image(const T *x, const conv2d_source v, T *copy, uint32_t channels,

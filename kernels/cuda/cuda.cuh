@@ -53,6 +53,7 @@ typedef struct nn_cuda {
     int capability;   /* 80, 90, ... */
     bool absent;      /* there is no GPU: nothing is started, only counted */
     int64_t n_launches;
+    struct cudnnContext *dnn; /* opened by nn_cudnn, in builds with CUDNN=1 */
 } nn_cuda;
 
 static inline nn_cuda *nn_cuda_of(const nn_call *c)
@@ -81,6 +82,10 @@ void nn_cuda_stages_free(nn_cuda *g);
 
 /* The handle of cuBLAS, opened at first use: it takes long, and not every run wants it. */
 nn_status nn_cuda_blas(nn_cuda *g, cublasLtHandle_t *blas) NN_CHECKED;
+
+#ifdef NN_CUDNN
+void nn_cudnn_close(nn_cuda *g); /* cudnn/handle.cu */
+#endif
 
 /* First words of a kernel list's row: a list is
  *     extern "C" const nn_kernel nn_cuda_<op>[] = { { .name = ..., ... }, {} };

@@ -81,6 +81,9 @@ static void close(nn_device *d)
     nn_cuda *g = gpu(d);
     if (!g) return;
     if (g->blas) cublasLtDestroy(g->blas);
+#ifdef NN_CUDNN
+    nn_cudnn_close(g);
+#endif
     for (int i = 0; i < 2; i++)
         if (g->marks[i]) cudaEventDestroy(g->marks[i]);
     nn_cuda_stages_free(g);

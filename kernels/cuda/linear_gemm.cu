@@ -1,7 +1,7 @@
-/* linear and its gradients as convolutions of single pixels: a row is a pixel, and a 1 x 1 filter is
- * a matrix. What conv2d's products ask of an image they ask of a matrix: rows whose addresses or
- * lengths are no multiples of 16 bytes are copied into such rows first, filled up with zeros, so that
- * tensor cores take any matrix. The bias is added in f32. */
+/* linear and its gradients as convolutions of single pixels: a row is a pixel, and a 1 x 1 filter
+ * is a matrix. What conv2d's products ask of an image they ask of a matrix: rows whose addresses or
+ * lengths are no multiples of 16 bytes are copied into such rows first, filled up with zeros, so
+ * that tensor cores take any matrix. The bias is added in f32. */
 #include "kernels/cuda/conv2d.cuh"
 #include "kernels/cuda/linear.cuh"
 

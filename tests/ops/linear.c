@@ -1,5 +1,5 @@
-/* linear: tile edges in all three sizes, with and without bias; rows of whole pieces of 16 bytes, of
- * 8, 4 and 2 in bf16; results of several blocks of a GPU. */
+/* linear: tile edges in all three sizes, with and without bias; rows of whole pieces of 16 bytes,
+ * of 8, 4 and 2 in bf16; results of several blocks of a GPU. */
 #include "tests/ops/op_test.h"
 
 static nn_tensor *build(op_case *c)

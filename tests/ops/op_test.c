@@ -1,5 +1,6 @@
-/* Runs the op tests: `op_test [op[:row]] [--device NAME] [--dtype f32|bf16] [--grad]`; without
- * arguments, everything on every device of the build. */
+/* Runs the op tests: `op_test [op[:row]] [--device NAME] [--dtype f32|bf16] [--prefer ENDING]
+ * [--grad]`; without arguments, everything on every device of the build. --prefer: kernels that are
+ * asked first (nn_device_prefer), where a device has them. */
 #include "tests/ops/op_test.h"
 
 #include <math.h>
@@ -389,7 +390,7 @@ static void differentiate(tally *t, nn_op_id op, int row, nn_device *ref)
 typedef struct selection {
     char op[64];
     int row; /* < 0: all */
-    const char *device, *dtype;
+    const char *device, *dtype, *prefer;
     bool grad_only;
 } selection;
 
@@ -419,6 +420,10 @@ static void run_op(tally *t, nn_op_id op, const selection *s, nn_device *const *
 {
     const op_test *test = tests[op];
     if (test->covered_by) return;
+    for (int d = 0; s->prefer && d < n; d++)
+        if (nn_device_prefer(devices[d], nn_op_name(op), s->prefer) != NN_OK && s->device &&
+            !strcmp(s->device, devices[d]->backend->name))
+            report(t, false, nn_op_name(op), 0, "--prefer", nn_error_message());
     if (!test->n_rows) report(t, false, nn_op_name(op), 0, "test", "has no cases");
     for (int row = 0; row < test->n_rows; row++)
         if (s->row < 0 || row == s->row) run_row(t, op, row, s, devices, n);
@@ -434,6 +439,8 @@ static void parse(int argc, char **argv, selection *s)
             s->device = argv[++i];
         else if (!strcmp(argv[i], "--dtype") && i + 1 < argc)
             s->dtype = argv[++i];
+        else if (!strcmp(argv[i], "--prefer") && i + 1 < argc)
+            s->prefer = argv[++i];
         else
             snprintf(s->op, sizeof(s->op), "%s", argv[i]);
     }

@@ -88,9 +88,57 @@ static void unknown_devices_are_refused(void **state)
     assert_int_equal(device_open(&(device_settings){ .name = "abacus" }, &device), NN_NOT_FOUND);
 }
 
+static bool no(const nn_call *c)
+{
+    (void)c;
+    return false;
+}
+
+static const nn_kernel toy_conv2d[] = {
+    { .name = "conv2d_fast" }, { .name = "conv2d_any" }, { .name = "conv2d_f32_other" }, { 0 }
+};
+static const nn_kernel toy_conv2d_bwd_x[] = { { .name = "conv2d_bwd_x_any" },
+                                              { .name = "conv2d_bwd_x_other", .accepts = no },
+                                              { 0 } };
+
+static const char *chosen(const nn_device *d, nn_op_id op, int skip)
+{
+    const nn_call call = { .n_in = 1 };
+    const nn_kernel *k = nn_device_kernel(d, op, &call, skip);
+    return k ? k->name : "none";
+}
+
+static void preferred_kernels_are_asked_first(void **state)
+{
+    const nn_kernel *table[NN_OP_COUNT] = {
+        [NN_OP_CONV2D] = toy_conv2d, [NN_OP_CONV2D_BWD_X] = toy_conv2d_bwd_x
+    };
+    const nn_backend toy = { .name = "toy", .kernels = table };
+    nn_device d = { .backend = &toy };
+    (void)state;
+    assert_string_equal(chosen(&d, NN_OP_CONV2D, 0), "conv2d_fast");
+    assert_int_equal(nn_device_prefer(&d, "conv2d", "other"), NN_OK);
+    assert_string_equal(chosen(&d, NN_OP_CONV2D, 0), "conv2d_f32_other");
+    assert_string_equal(chosen(&d, NN_OP_CONV2D, 1), "conv2d_fast");
+    assert_string_equal(chosen(&d, NN_OP_CONV2D, 2), "conv2d_any");
+    assert_string_equal(chosen(&d, NN_OP_CONV2D, 3), "none");
+    assert_string_equal(chosen(&d, NN_OP_CONV2D_BWD_X, 0), "conv2d_bwd_x_any"); /* it declines */
+}
+
+static void preferences_for_nothing_are_refused(void **state)
+{
+    const device_settings set = { .name = "ref", .threads = 1, .linear = "abacus" };
+    nn_device *device;
+    (void)state;
+    assert_int_equal(device_open(&set, &device), NN_NOT_FOUND);
+    assert_non_null(strstr(nn_error_message(), "linear_abacus; it has linear_any"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(preferred_kernels_are_asked_first),
+        cmocka_unit_test(preferences_for_nothing_are_refused),
         cmocka_unit_test(deterministic_reaches_every_call),
         cmocka_unit_test(products_are_computed_in_what_was_asked),
         cmocka_unit_test(unknown_devices_are_refused),
