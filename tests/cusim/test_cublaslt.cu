@@ -223,6 +223,33 @@ static void test_algorithm()
     EXPECT(cudaFree(workspace) == cudaSuccess);
 }
 
+static void point_at(attempt &t, void *vector)
+{
+    EXPECT(cublasLtMatmulDescSetAttribute(t.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &vector,
+                                          sizeof vector) == 0);
+}
+
+// The vector of an epilogue has the type of D, and the alignment that was seen with the question.
+static void test_vector()
+{
+    attempt t(CUDA_R_32F, 8);
+    cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    cudaDataType_t half = CUDA_R_16BF;
+    void *uneven = static_cast<char *>(t.b.p) + 4;
+    EXPECT(cublasLtMatmulDescSetAttribute(t.desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, 4) ==
+           0);
+    point_at(t, uneven);
+    EXPECT(t.ask() == CUBLAS_STATUS_SUCCESS && t.run(0, nullptr, 0) == CUBLAS_STATUS_SUCCESS);
+    point_at(t, nullptr);
+    EXPECT(t.ask() == CUBLAS_STATUS_SUCCESS);
+    point_at(t, uneven);
+    EXPECT(t.run(0, nullptr, 0) == CUBLAS_STATUS_NOT_SUPPORTED);
+    EXPECT(cublasLtMatmulDescSetAttribute(t.desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &half, 4) ==
+           0);
+    EXPECT(t.ask() == CUBLAS_STATUS_NOT_SUPPORTED);
+    EXPECT(cudaStreamSynchronize(stream) == cudaSuccess);
+}
+
 static void product_behind_its_memory()
 {
     attempt t(CUDA_R_32F, 8);
@@ -248,6 +275,7 @@ int main()
     PASS(test_bias_gradient());
     PASS(test_refusals());
     PASS(test_algorithm());
+    PASS(test_vector());
     MUST_DIE(product_behind_its_memory, "A is not in device memory with all of its 64 elements");
     MUST_DIE(product_on_the_host, "A is not in device memory");
     EXPECT(cublasLtDestroy(blas) == CUBLAS_STATUS_SUCCESS);
