@@ -168,7 +168,8 @@ bool attention_cudnn_accepts(const nn_call *c)
 {
     attention_cudnn s = {};
     int64_t n = 0;
-    const bool known = fits(c) && describe_graph(&s, c, &n) == NN_OK && n > 0;
+    const bool known =
+        !nn_cuda_of(c)->absent && fits(c) && describe_graph(&s, c, &n) == NN_OK && n > 0;
     destroy(&s);
     return known;
 }
@@ -212,6 +213,7 @@ nn_status attention_cudnn_run(const nn_call *c)
     descriptor pack;
     NN_CUDNN_TRY(cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack));
     nn_status status = fill_pack(c, s, pack);
+    nn_cuda_of(c)->n_launches++;
     if (status == NN_OK)
         status = nn_cudnn_status(cudnnBackendExecute(nn_cuda_of(c)->dnn, s->plan, pack),
                                  "attention by cuDNN");

@@ -166,7 +166,7 @@ template <conv2d_kind KIND> static nn_status open_cudnn(const nn_call *c, conv2d
 template <conv2d_kind KIND> bool conv2d_cudnn_accepts(const nn_call *c)
 {
     conv2d_cudnn s = {};
-    if (!fits<KIND>(c) || open_cudnn<KIND>(c, &s) != NN_OK) return false;
+    if (nn_cuda_of(c)->absent || !fits<KIND>(c) || open_cudnn<KIND>(c, &s) != NN_OK) return false;
     free_cudnn(&s);
     return true;
 }
@@ -309,6 +309,7 @@ template <conv2d_kind KIND> nn_status conv2d_cudnn_run(const nn_call *c)
     conv2d_cudnn *s = static_cast<conv2d_cudnn *>(c->state);
     cudnnHandle_t dnn;
     NN_TRY(nn_cudnn(nn_cuda_of(c), &dnn));
+    nn_cuda_of(c)->n_launches++;
     NN_DISPATCH(c->in[0].dtype, T, {
         if (KIND == CONV2D_FORWARD) return forward<T>(c, dnn, s);
         if (KIND == CONV2D_BWD_X) return backward_x<T>(c, dnn, s);

@@ -1,5 +1,6 @@
 /* cuDNN, a second opinion on kernels of our own: in builds with CUDNN=1 its kernels stand behind
- * ours in the lists, where only nn_device_prefer reaches them. */
+ * ours in the lists, where only nn_device_prefer reaches them. Without a GPU they take nothing. A
+ * call counts as one launch, whatever the library makes of it. */
 #ifndef KERNELS_CUDA_CUDNN_CUDNN_CUH
 #define KERNELS_CUDA_CUDNN_CUDNN_CUH
 
