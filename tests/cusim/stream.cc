@@ -196,10 +196,8 @@ cudaError_t stream_finish_all()
 
 void mark_finish(const mark &m)
 {
-    while (!m.done) {
-        uint64_t number = m.stream->queue.front().number;
-        execute_until(m.stream, number);
-    }
+    while (!m.done) execute_first(what_holds(choose(m.stream)));
+    memory_close();
 }
 
 bool any_capturing()
