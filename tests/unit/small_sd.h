@@ -4,6 +4,7 @@
 
 #include "tests/unit/scratch.h"
 
+#include "engine/base/alloc.h"
 #include "engine/weights.h"
 #include "models/stable_diffusion.h"
 
@@ -25,18 +26,25 @@ static const char small_sd_vae[] =
 static const char *const small_sd_folders[] = { "unet",      "text_encoder", "vae",
                                                 "scheduler", "tokenizer",    "" };
 
+static inline char *small_sd_path(const char *dir, const char *name)
+{
+    char *path = nn_format("%s/%s", dir, name);
+    assert_non_null(path);
+    return path;
+}
+
 static inline void small_sd_file(const char *dir, const char *name, const char *text)
 {
-    char path[512];
-    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    char *path = small_sd_path(dir, name);
     assert_int_equal(nn_file_write(path, text, (int64_t)strlen(text)), NN_OK);
+    nn_free(path);
 }
 
 static inline void small_sd_codec(const char *dir, nn_device *device)
 {
     sd_model m = { 0 };
     nn_graph *g;
-    char path[512];
+    char *path = small_sd_path(dir, "vae/diffusion_pytorch_model.safetensors");
     assert_int_equal(sd_model_configure(dir, dir, &m), NN_OK);
     assert_int_equal(nn_params_create(&m.vae_params), NN_OK);
     assert_int_equal(nn_graph_create(&g), NN_OK);
@@ -47,8 +55,8 @@ static inline void small_sd_codec(const char *dir, nn_device *device)
     nn_graph_destroy(g);
     assert_int_equal(nn_params_alloc(m.vae_params, device, false), NN_OK);
     assert_int_equal(nn_params_init(m.vae_params, 2), NN_OK);
-    snprintf(path, sizeof(path), "%s/vae/diffusion_pytorch_model.safetensors", dir);
     assert_int_equal(nn_params_save(m.vae_params, path, NULL, 0, NN_F32), NN_OK);
+    nn_free(path);
     sd_model_close(&m);
 }
 
@@ -57,18 +65,20 @@ static inline void small_sd_write(const char *dir, const char *scheduler, nn_dev
 {
     static const char *const texts[] = { "a red cube",       "a red cube", "two blue spheres",
                                          "two blue spheres", "green",      "green" };
-    char path[512];
+    char *path;
     sd_model m;
     for (int i = 0; i < NN_COUNT(small_sd_folders); i++) {
-        snprintf(path, sizeof(path), "%s/%s", dir, small_sd_folders[i]);
+        path = small_sd_path(dir, small_sd_folders[i]);
         assert_int_equal(nn_file_make_dir(path), NN_OK);
+        nn_free(path);
     }
     small_sd_file(dir, "unet/config.json", small_sd_unet);
     small_sd_file(dir, "text_encoder/config.json", small_sd_text);
     small_sd_file(dir, "vae/config.json", small_sd_vae);
     small_sd_file(dir, "scheduler/scheduler_config.json", scheduler);
-    snprintf(path, sizeof(path), "%s/tokenizer", dir);
+    path = small_sd_path(dir, "tokenizer");
     assert_int_equal(nn_clip_bpe_train(texts, NN_COUNT(texts), 600, path), NN_OK);
+    nn_free(path);
     small_sd_codec(dir, device);
     assert_int_equal(sd_model_open(dir, device, SD_SCRATCH, 1, false, &m), NN_OK);
     assert_int_equal(sd_model_save(&m, dir, dir), NN_OK);
@@ -78,12 +88,13 @@ static inline void small_sd_write(const char *dir, const char *scheduler, nn_dev
 /* Remove the files of a folder, and it. */
 static inline void small_sd_remove_flat(const char *path)
 {
-    char **names, file[1024];
+    char **names;
     int64_t n;
     if (nn_file_list(path, &names, &n) != NN_OK) return;
     for (int64_t i = 0; i < n; i++) {
-        snprintf(file, sizeof(file), "%s/%s", path, names[i]);
+        char *file = small_sd_path(path, names[i]);
         remove(file);
+        nn_free(file);
     }
     nn_file_list_free(names, n);
     rmdir(path);
@@ -91,10 +102,10 @@ static inline void small_sd_remove_flat(const char *path)
 
 static inline void small_sd_remove(const char *dir)
 {
-    char path[512];
     for (int i = 0; i < NN_COUNT(small_sd_folders); i++) {
-        snprintf(path, sizeof(path), "%s/%s", dir, small_sd_folders[i]);
+        char *path = small_sd_path(dir, small_sd_folders[i]);
         small_sd_remove_flat(path);
+        nn_free(path);
     }
 }
 
