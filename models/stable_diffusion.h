@@ -85,7 +85,8 @@ nn_status sd_codec_decode(sd_codec *codec, int64_t n, const float *latents,
 
 /* One picture of height x width, at least the codec's size, in tiles of that size. Neighbours share
  * at least `overlap` of a tile's side and are blended there. Group norms and the attention in the
- * codec's middle see a tile only, so the result is near that of the whole, not equal to it. */
+ * codec's middle see a tile only, so the result is near that of the whole, not equal to it: with
+ * random weights and tiles of 64 latents within a tenth of the range, and 1 % in the mean. */
 nn_status sd_codec_decode_tiles(sd_codec *codec, int64_t height, int64_t width, double overlap,
                                 const float *latent, float *image) NN_CHECKED;
 nn_status sd_codec_encode_tiles(sd_codec *codec, int64_t height, int64_t width, double overlap,
