@@ -136,6 +136,15 @@ static nn_status join(nn_prompt *p)
     return NN_OK;
 }
 
+static nn_status check(const nn_prompt *p)
+{
+    for (int64_t i = 0; i < p->n; i++)
+        if (!(fabs(p->parts[i].weight) <= NN_PROMPT_MAX_WEIGHT))
+            return nn_fail(NN_ARGUMENT, "words of a prompt count %g times; %d is the most",
+                           p->parts[i].weight, NN_PROMPT_MAX_WEIGHT);
+    return NN_OK;
+}
+
 nn_status nn_prompt_parse(const char *text, nn_prompt *out)
 {
     brackets round = { 0 }, square = { 0 };
@@ -145,6 +154,7 @@ nn_status nn_prompt_parse(const char *text, nn_prompt *out)
         status = token(out, text, at, &round, &square, &end);
     while (round.depth) close_bracket(out, &round, per_bracket);
     while (square.depth) close_bracket(out, &square, 1 / per_bracket);
+    if (status == NN_OK) status = check(out);
     if (status == NN_OK) status = join(out);
     if (status != NN_OK) nn_prompt_free(out);
     return status;

@@ -12,7 +12,10 @@
 
 #include "engine/base/str.h"
 
-enum { NN_PROMPT_MAX_DEPTH = 64 }; /* brackets inside each other */
+enum {
+    NN_PROMPT_MAX_DEPTH = 64,   /* brackets inside each other */
+    NN_PROMPT_MAX_WEIGHT = 1000 /* of a word, either way */
+};
 
 typedef struct nn_prompt_part {
     nn_text text; /* text.text is NULL when it is empty */
@@ -26,8 +29,8 @@ typedef struct nn_prompt {
     int64_t n, capacity;
 } nn_prompt;
 
-/* Neighbours have different weights or a BREAK between them. NN_ARGUMENT: brackets deeper than the
- * limit. */
+/* Neighbours have different weights or a BREAK between them. NN_ARGUMENT: deeper
+ * brackets or larger weights than the limits. */
 nn_status nn_prompt_parse(const char *text, nn_prompt *out) NN_CHECKED;
 void nn_prompt_free(nn_prompt *p);
 

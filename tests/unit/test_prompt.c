@@ -80,7 +80,7 @@ static void test_breaks(void **state)
     CHECK("(a BREAK b:2) c", { "a", 2 }, { "|b", 2 }, { " c", 1 });
 }
 
-static void test_depth(void **state)
+static void test_limits(void **state)
 {
     (void)state;
     char text[256] = { 0 };
@@ -92,6 +92,9 @@ static void test_depth(void **state)
     nn_prompt_free(&p);
     text[NN_PROMPT_MAX_DEPTH] = '(';
     assert_int_equal(nn_prompt_parse(text, &p), NN_ARGUMENT);
+    assert_null(p.parts);
+    assert_int_equal(nn_prompt_parse("((a:40):40)", &p), NN_ARGUMENT);
+    assert_non_null(strstr(nn_error_message(), "1600 times"));
     assert_null(p.parts);
 }
 
@@ -116,7 +119,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_published),   cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_breaks),      cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_breaks),      cmocka_unit_test(test_limits),
         cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

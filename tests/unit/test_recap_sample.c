@@ -75,7 +75,7 @@ static void test_the_models_scheduler(void **state)
     small_sd_file(at("sd"), "scheduler/scheduler_config.json", scheduler_json);
 }
 
-static void test_mask(void **state)
+static void test_the_mask_is_honoured(void **state)
 {
     (void)state;
     sample_settings s = settings(), other;
@@ -177,7 +177,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_setting_counts),
         cmocka_unit_test(test_the_models_scheduler),
-        cmocka_unit_test(test_mask),
+        cmocka_unit_test(test_the_mask_is_honoured),
         cmocka_unit_test(test_size_of_the_start),
         cmocka_unit_test(test_tiles_are_near_the_whole),
         cmocka_unit_test(test_wrong_settings),

@@ -40,7 +40,7 @@ static void test_a_picture_says_how_it_was_made(void **state)
 
 /* The files of pictures drawn by themselves and in batches are the same bytes, also where prompts
  * differ in their windows; and each is named and listed with its own seed. */
-static void test_batches_and_seeds(void **state)
+static void test_the_seed_shown_is_the_real_one(void **state)
 {
     (void)state;
     static const char list[] = "{\"prompt\": \"a red cube\", \"seed\": 70, \"id\": \"x\"}\n"
@@ -206,7 +206,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_picture_says_how_it_was_made),
-        cmocka_unit_test(test_batches_and_seeds),
+        cmocka_unit_test(test_the_seed_shown_is_the_real_one),
         cmocka_unit_test(test_resumption),
         cmocka_unit_test(test_previews_grid_and_sheet),
         cmocka_unit_test(test_not_finite),
