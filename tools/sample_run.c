@@ -8,7 +8,8 @@
 #include "engine/base/log.h"
 #include "tools/sample.h"
 
-enum { F32 = 0 }; /* in device_dtypes */
+enum { F32 = 0 };     /* in device_dtypes */
+enum { SHOWN = 100 }; /* runs of more pictures do not name each */
 
 typedef struct job {
     const sample_settings *set;
@@ -164,7 +165,8 @@ static nn_status draw_finite(job *j)
             continue;
         }
         NN_TRY(save(j, j->files[p->index], p, image));
-        nn_log(NN_LOG_INFO, "%s: seed %" PRIu64, j->files[p->index], p->seed);
+        nn_log(j->total <= SHOWN ? NN_LOG_INFO : NN_LOG_DEBUG, "%s: seed %" PRIu64,
+               j->files[p->index], p->seed);
     }
     for (int64_t i = left; i < j->n_batch; i++) picture_free(&j->batch[i]);
     j->n_batch = left;

@@ -10,6 +10,7 @@ torch's CPU generator. Fails if a picture is further away than --least.
 """
 import argparse
 import fnmatch
+import json
 import os
 import subprocess
 import sys
@@ -38,6 +39,19 @@ torch.set_num_threads(args.threads)
 diffusers.logging.set_verbosity_error()
 PROMPT, NEGATIVE, GUIDANCE = "a photo of a red cube on a blue sphere", "green", 5.0
 
+# As it is published: what it does not name is the default of the class that reads it.
+SCHEDULER = {
+    "_class_name": "PNDMScheduler",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "trained_betas": None,
+    "clip_sample": False,
+}
 # name: class, its own settings, options of recap-sample
 SAMPLERS = {
     "ddim": ("DDIMScheduler", {}, []),
@@ -104,9 +118,9 @@ def make_model(folder):
     tensors = load_file(weights)
     if not any(name.startswith("text_model.") for name in tensors):  # transformers 5 leaves the published prefix out
         save_file({f"text_model.{name}": t for name, t in tensors.items()}, weights, {"format": "pt"})
-    diffusers.PNDMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, skip_prk_steps=True
-    ).save_pretrained(f"{folder}/scheduler")
+    os.makedirs(f"{folder}/scheduler")
+    with open(f"{folder}/scheduler/scheduler_config.json", "w") as f:
+        json.dump(SCHEDULER, f)
     os.makedirs(f"{folder}/tokenizer")
     for name in ("vocab.json", "merges.txt"):
         with open(f"{args.vocabulary}/{name}") as f, open(f"{folder}/tokenizer/{name}", "w") as g:
@@ -120,7 +134,7 @@ def load(folder):
         unet=diffusers.UNet2DConditionModel.from_pretrained(f"{folder}/unet"),
         vae=diffusers.AutoencoderKL.from_pretrained(f"{folder}/vae"),
         text_encoder=CLIPTextModel.from_pretrained(f"{folder}/text_encoder"),
-        tokenizer=CLIPTokenizer.from_pretrained(f"{folder}/tokenizer"),
+        tokenizer=CLIPTokenizer.from_pretrained(f"{folder}/tokenizer", model_max_length=77),
     )
 
 
