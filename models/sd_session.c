@@ -234,15 +234,19 @@ static nn_status encode(sd_session *s, const sd_prompt *p, int64_t row)
     return NN_OK;
 }
 
+static bool holds(const sd_session *s, int64_t row, const sd_prompt *p)
+{
+    const int64_t at = row * s->words;
+    for (int64_t i = 0; i < s->words; i++)
+        if (s->row_ids[at + i] != p->ids[i] || s->row_weight[at + i] != p->weight[i]) return false;
+    return true;
+}
+
 /* A row that holds the prompt, `row` itself first; -1 = none. */
 static int64_t find_row(const sd_session *s, const sd_prompt *p, int64_t row)
 {
-    for (int64_t k = 0; k < s->rows; k++) {
-        const int64_t r = (row + k) % s->rows, at = r * s->words;
-        if (!memcmp(s->row_ids + at, p->ids, (size_t)s->words * sizeof(*p->ids)) &&
-            !memcmp(s->row_weight + at, p->weight, (size_t)s->words * sizeof(*p->weight)))
-            return r;
-    }
+    for (int64_t k = 0; k < s->rows; k++)
+        if (holds(s, (row + k) % s->rows, p)) return (row + k) % s->rows;
     return -1;
 }
 
