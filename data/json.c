@@ -176,6 +176,20 @@ nn_status nn_json_ints(const nn_json *json, const char *key, int most, int64_t *
     return NN_OK;
 }
 
+nn_status nn_json_doubles(const nn_json *json, const char *key, int most, double *values, int *n)
+{
+    const json_t *list;
+    int found = 0;
+    NN_TRY(list_of(json, key, most, &list, &found));
+    for (int i = 0; i < found; i++) {
+        const json_t *item = json_array_get(list, (size_t)i);
+        if (!json_is_number(item)) return wrong_type(json, key, item, "a list of numbers");
+        values[i] = json_number_value(item);
+    }
+    if (list) *n = found;
+    return NN_OK;
+}
+
 nn_status nn_json_strings(const nn_json *json, const char *key, int most, const char **values,
                           int *n)
 {

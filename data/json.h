@@ -47,6 +47,8 @@ nn_status nn_json_string(const nn_json *json, const char *key, const char **valu
 /* Lists of at most `most` elements; *n gets the number found. */
 nn_status nn_json_ints(const nn_json *json, const char *key, int most, int64_t *values,
                        int *n) NN_CHECKED;
+nn_status nn_json_doubles(const nn_json *json, const char *key, int most, double *values,
+                          int *n) NN_CHECKED;
 nn_status nn_json_strings(const nn_json *json, const char *key, int most, const char **values,
                           int *n) NN_CHECKED;
 

@@ -36,27 +36,74 @@ static float beta_at(const nn_noise_config *c, int i)
     case NN_BETA_COSINE:
         return (float)fmin(
             1 - cosine_alpha_bar((i + 1) / (double)n) / cosine_alpha_bar(i / (double)n), 0.999);
+    case NN_BETA_TRAINED:
+        break;
     }
     NN_ASSERT(!"a beta schedule");
     return 0;
 }
 
-nn_status nn_noise_schedule_init(nn_noise_schedule *s, const nn_noise_config *config)
+/* Room for the tables. */
+static nn_status reserve(nn_noise_schedule *s, const nn_noise_config *config)
 {
     *s = (nn_noise_schedule){ .config = *config };
     NN_TRY(nn_noise_config_check(config));
-    const int n = config->n_timesteps;
-    s->beta = nn_alloc(2 * (int64_t)n, sizeof(float));
+    s->beta = nn_alloc(2 * (int64_t)config->n_timesteps, sizeof(float));
     NN_NEED(s->beta);
-    s->alpha_bar = s->beta + n;
-    for (int i = 0; i < n; i++) s->beta[i] = beta_at(config, i);
+    s->alpha_bar = s->beta + config->n_timesteps;
+    return NN_OK;
+}
+
+static void accumulate(nn_noise_schedule *s)
+{
     double product = 1;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < s->config.n_timesteps; i++) {
         float alpha = 1.0f - s->beta[i];
         product *= (double)alpha;
         s->alpha_bar[i] = (float)product;
     }
+}
+
+nn_status nn_noise_schedule_init(nn_noise_schedule *s, const nn_noise_config *config)
+{
+    *s = (nn_noise_schedule){ 0 };
+    if (config->beta_schedule == NN_BETA_TRAINED)
+        return nn_fail(NN_ARGUMENT, "trained betas come from a scheduler_config.json");
+    NN_TRY(reserve(s, config));
+    for (int i = 0; i < config->n_timesteps; i++) s->beta[i] = beta_at(config, i);
+    accumulate(s);
     return NN_OK;
+}
+
+static nn_status read_betas(const nn_json *json, nn_noise_schedule *s)
+{
+    int n = 0;
+    double *betas = nn_alloc(s->config.n_timesteps, sizeof(*betas));
+    NN_NEED(betas);
+    nn_status status = nn_json_doubles(json, "trained_betas", s->config.n_timesteps, betas, &n);
+    for (int i = 0; i < n && status == NN_OK; i++) {
+        if (!(betas[i] > 0 && betas[i] < 1))
+            status = nn_fail(NN_FORMAT, "%s: trained_betas[%d] is %g; 0 < beta < 1 is needed",
+                             json->file, i, betas[i]);
+        s->beta[i] = (float)betas[i];
+    }
+    nn_free(betas);
+    return status;
+}
+
+nn_status nn_noise_schedule_parse(const nn_json *json, nn_noise_schedule *s)
+{
+    nn_noise_config c;
+    *s = (nn_noise_schedule){ 0 };
+    NN_TRY(nn_noise_config_parse(json, &c));
+    if (c.beta_schedule != NN_BETA_TRAINED) return nn_noise_schedule_init(s, &c);
+    nn_status status = reserve(s, &c);
+    if (status == NN_OK) status = read_betas(json, s);
+    if (status == NN_OK)
+        accumulate(s);
+    else
+        nn_noise_schedule_deinit(s);
+    return status;
 }
 
 void nn_noise_schedule_deinit(nn_noise_schedule *s)

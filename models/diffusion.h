@@ -11,7 +11,8 @@
 typedef enum nn_beta_schedule {
     NN_BETA_LINEAR,
     NN_BETA_SCALED_LINEAR, /* linear in sqrt(beta): Stable Diffusion */
-    NN_BETA_COSINE         /* squaredcos_cap_v2: Nichol & Dhariwal 2021, beta at most 0.999 */
+    NN_BETA_COSINE,        /* squaredcos_cap_v2: Nichol & Dhariwal 2021, beta at most 0.999 */
+    NN_BETA_TRAINED        /* a list in the configuration */
 } nn_beta_schedule;
 
 /* What the model predicts: the noise, the velocity sqrt(a) noise - sqrt(1 - a) x0 (Salimans & Ho
@@ -36,8 +37,8 @@ nn_noise_config nn_noise_config_sd14(void);
 nn_status nn_noise_config_check(const nn_noise_config *c) NN_CHECKED;
 
 /* The published scheduler_config.json; absent keys have SD 1.4's values. NN_UNSUPPORTED for what
- * would change the numbers silently: unknown schedules, trained_betas, zero-SNR rescaling, clipping
- * and thresholding. */
+ * would change the numbers silently: unknown schedules, zero-SNR rescaling, clipping and
+ * thresholding. With trained_betas the schedule is NN_BETA_TRAINED, of as many timesteps. */
 nn_status nn_noise_config_parse(const nn_json *json, nn_noise_config *out) NN_CHECKED;
 
 typedef struct nn_noise_schedule {
@@ -45,8 +46,12 @@ typedef struct nn_noise_schedule {
     float *beta, *alpha_bar; /* [n_timesteps] */
 } nn_noise_schedule;
 
-/* The tables, in f32 with torch's rounding: SD 1.4's equal torch's bit for bit. */
+/* The tables, in f32 with torch's rounding: SD 1.4's equal torch's bit for bit. NN_BETA_TRAINED
+ * has no formula: NN_ARGUMENT. */
 nn_status nn_noise_schedule_init(nn_noise_schedule *s, const nn_noise_config *config) NN_CHECKED;
+
+/* The tables of a published scheduler_config.json, trained_betas included. */
+nn_status nn_noise_schedule_parse(const nn_json *json, nn_noise_schedule *s) NN_CHECKED;
 void nn_noise_schedule_deinit(nn_noise_schedule *s);
 
 /* x_t of n elements; out may be x0 or noise. t is in [0, n_timesteps) here and below. */

@@ -1,6 +1,7 @@
 /* The published scheduler_config.json. */
 #include <string.h>
 
+#include "engine/base/alloc.h"
 #include "models/diffusion.h"
 
 nn_noise_config nn_noise_config_sd14(void)
@@ -55,10 +56,20 @@ static nn_status refuse_unsupported(const nn_json *json)
             return nn_fail(NN_UNSUPPORTED, "%s: %s is on; only configurations without it are known",
                            json->file, switches[i]);
     }
-    if (nn_json_has(json, "trained_betas"))
-        return nn_fail(NN_UNSUPPORTED, "%s: trained_betas is given; name a beta_schedule instead",
-                       json->file);
     return NN_OK;
+}
+
+/* The betas themselves are read into the tables; here only how many there are. */
+static nn_status count_betas(const nn_json *json, nn_noise_config *c)
+{
+    if (!nn_json_has(json, "trained_betas")) return NN_OK;
+    double *betas = nn_alloc(NN_DIFFUSION_MAX_STEPS, sizeof(*betas));
+    NN_NEED(betas);
+    c->beta_schedule = NN_BETA_TRAINED;
+    nn_status status =
+        nn_json_doubles(json, "trained_betas", NN_DIFFUSION_MAX_STEPS, betas, &c->n_timesteps);
+    nn_free(betas);
+    return status;
 }
 
 nn_status nn_noise_config_parse(const nn_json *json, nn_noise_config *out)
@@ -77,6 +88,7 @@ nn_status nn_noise_config_parse(const nn_json *json, nn_noise_config *out)
     NN_TRY(nn_json_int(json, "steps_offset", &c.steps_offset));
     c.beta_schedule = (nn_beta_schedule)schedule;
     c.prediction = (nn_prediction)prediction;
+    NN_TRY(count_betas(json, &c));
     if (nn_noise_config_check(&c) != NN_OK) return nn_fail_prefix(NN_FORMAT, "%s: ", json->file);
     *out = c;
     return NN_OK;

@@ -16,6 +16,8 @@ static const nn_sampler_family *const families[] = {
     &nn_sampler_heun,
     &nn_sampler_lms,
     &nn_sampler_dpmpp_2m,
+    &nn_sampler_dpmpp_2m_sde,
+    &nn_sampler_dpmpp_sde,
     &nn_sampler_unipc,
 };
 
@@ -24,7 +26,7 @@ const char *nn_sampler_name(int k)
     return k >= 0 && k < NN_COUNT(families) ? families[k]->name : NULL;
 }
 
-static nn_status find(const char *name, const nn_sampler_family **out)
+nn_status nn_sampler_find(const char *name, const nn_sampler_family **out)
 {
     const char *nearest = families[0]->name;
     for (int k = 0; k < NN_COUNT(families); k++) {
@@ -37,26 +39,15 @@ static nn_status find(const char *name, const nn_sampler_family **out)
     return nn_fail(NN_NOT_FOUND, "there is no sampler '%s'; did you mean '%s'?", name, nearest);
 }
 
-nn_status nn_sampler_options_parse(const nn_json *json, nn_sampler_options *out,
-                                   const char **class_name)
+const char *nn_sampler_title(const nn_sampler *s)
 {
-    static const char *const names[] = { [NN_SPACING_LEADING] = "leading",
-                                         [NN_SPACING_LINSPACE] = "linspace",
-                                         [NN_SPACING_TRAILING] = "trailing" };
-    const char *spacing = NULL, *class = NULL;
-    nn_sampler_options o = { 0 };
-    NN_TRY(nn_json_string(json, "_class_name", &class));
-    NN_TRY(nn_json_string(json, "timestep_spacing", &spacing));
-    NN_TRY(nn_json_bool(json, "use_karras_sigmas", &o.karras));
-    for (int k = NN_SPACING_LEADING; spacing && k < NN_COUNT(names); k++)
-        if (!strcmp(spacing, names[k])) o.spacing = (nn_spacing)k;
-    if (spacing && o.spacing == NN_SPACING_DEFAULT)
-        return nn_fail(NN_UNSUPPORTED,
-                       "%s: timestep_spacing is '%s'; leading, linspace and trailing are known",
-                       json->file, spacing);
-    *out = o;
-    *class_name = class;
-    return NN_OK;
+    return s->family->title;
+}
+
+bool nn_sampler_has_karras(const char *name)
+{
+    const nn_sampler_family *f;
+    return nn_sampler_find(name, &f) == NN_OK && f->has_karras;
 }
 
 static nn_status check(const nn_sampler *s)
@@ -108,7 +99,7 @@ nn_status nn_sampler_create(const char *name, const nn_sampler_options *options,
 {
     *out = NULL;
     const nn_sampler_family *family = NULL;
-    NN_TRY(find(name, &family));
+    NN_TRY(nn_sampler_find(name, &family));
     nn_sampler *s = nn_alloc(1, sizeof *s);
     NN_NEED(s);
     *s = (nn_sampler){ .family = family,
@@ -140,6 +131,20 @@ int nn_sampler_calls(const nn_sampler *s)
     return s->n_calls;
 }
 
+static bool begins(const nn_sampler *s, int i)
+{
+    return !s->family->begins || s->family->begins(s, i);
+}
+
+int nn_sampler_call_of_step(const nn_sampler *s, int k)
+{
+    NN_ASSERT(k >= 0 && k < s->n_steps);
+    for (int i = 0; i < s->n_calls; i++)
+        if (begins(s, i) && k-- == 0) return i;
+    NN_ASSERT(!"a step that no call begins");
+    return 0;
+}
+
 float nn_sampler_timestep(const nn_sampler *s, int i)
 {
     NN_ASSERT(i >= 0 && i < s->n_calls);
@@ -164,6 +169,16 @@ void nn_sampler_scale_input(const nn_sampler *s, int i, const float *x, float *o
     for (int64_t e = 0; e < s->n_elems; e++) out[e] = x[e] / scale;
 }
 
+void nn_sampler_denoise(const nn_sampler *s, int i, const float *output, const float *x, float *out)
+{
+    NN_ASSERT(i >= 0 && i < s->n_calls);
+    const nn_prediction p = s->schedule->config.prediction;
+    const float sigma = s->sigma[i], signal = (float)nn_sampler_signal((double)sigma);
+    const float scale = s->family->in_sigma ? signal : 1; /* to variance 1 */
+    for (int64_t e = 0; e < s->n_elems; e++)
+        out[e] = nn_sampler_x0(p, signal, sigma * signal, output[e], scale * x[e]);
+}
+
 bool nn_sampler_needs_noise(const nn_sampler *s, int i)
 {
     NN_ASSERT(i >= 0 && i < s->n_calls);
@@ -181,7 +196,7 @@ void nn_sampler_step(nn_sampler *s, int i, const float *output, float *x, const 
 
 void nn_sampler_restart(nn_sampler *s, int i)
 {
-    NN_ASSERT(i >= 0 && i < s->n_calls && s->sigma[i + 1] < s->sigma[i]);
+    NN_ASSERT(i >= 0 && i < s->n_calls && begins(s, i));
     s->next = i;
     s->n_past = 0;
 }

@@ -10,9 +10,9 @@
  * double from the f32 tables of the schedule. All numbers of a batch are one vector.
  *
  * Families and their default spacing, as the diffusers classes of these names:
- *     ddpm, ddim, pndm                        leading
- *     euler, euler_ancestral, heun, lms       linspace, fractional timesteps
- *     dpmpp_2m, unipc                         linspace, whole timesteps */
+ *     ddpm, ddim, pndm                                leading
+ *     euler, euler_ancestral, heun, lms, dpmpp_sde    linspace, fractional timesteps
+ *     dpmpp_2m, dpmpp_2m_sde, unipc                   linspace, whole timesteps */
 #ifndef MODELS_SAMPLER_H
 #define MODELS_SAMPLER_H
 
@@ -31,16 +31,25 @@ typedef struct nn_sampler_options {
     double eta;  /* ddim: 0 is deterministic, 1 has the noise of ddpm */
 } nn_sampler_options;
 
-/* timestep_spacing and use_karras_sigmas of a published scheduler_config.json, and the class it
- * names (NULL if none; the document's). Take all three or none: a spacing that was published for
- * one class is not the default of another. NN_UNSUPPORTED for an unknown spacing. */
-nn_status nn_sampler_options_parse(const nn_json *json, nn_sampler_options *out,
-                                   const char **class_name) NN_CHECKED;
+/* timestep_spacing and use_karras_sigmas of a published scheduler_config.json. What the file says
+ * holds for every family that has it, as in diffusers' from_config; what it does not say is the
+ * family's default. NN_UNSUPPORTED for an unknown spacing. */
+nn_status nn_sampler_options_parse(const nn_json *json, nn_sampler_options *out) NN_CHECKED;
+
+/* The family of the class that the file names; NULL if it names none. NN_UNSUPPORTED for a class
+ * without one, and for settings of that class that none of the families has. */
+nn_status nn_sampler_name_parse(const nn_json *json, const char **name) NN_CHECKED;
 
 typedef struct nn_sampler nn_sampler;
 
 /* Name of family k = 0, 1, ..., or NULL behind the last. */
 const char *nn_sampler_name(int k);
+
+/* What the programs of this field call it ("Euler a"), in the texts that they put into pictures. */
+const char *nn_sampler_title(const nn_sampler *s);
+
+/* Has the family of that name (or class) Karras' noise levels? */
+bool nn_sampler_has_karras(const char *name);
 
 /* A sampler of n_steps steps on vectors of n_elems. `name` is a family or the diffusers class
  * ("DDIMScheduler"). The schedule is borrowed for the sampler's life. Owner: nn_sampler_destroy.
@@ -50,8 +59,11 @@ nn_status nn_sampler_create(const char *name, const nn_sampler_options *options,
                             nn_sampler **out) NN_CHECKED;
 void nn_sampler_destroy(nn_sampler *s);
 
-/* Calls of the model: n_steps, but n_steps + 1 for pndm and 2 n_steps - 1 for heun. */
+/* Calls of the model: n_steps, but n_steps + 1 for pndm, 2 n_steps - 1 for heun and dpmpp_sde. */
 int nn_sampler_calls(const nn_sampler *s);
+
+/* The call with which step k of the n_steps begins. Calls between only complete a step. */
+int nn_sampler_call_of_step(const nn_sampler *s, int k);
 
 /* What the model is given as time in call i; may be fractional. */
 float nn_sampler_timestep(const nn_sampler *s, int i);
@@ -60,6 +72,10 @@ float nn_sampler_init_noise_sigma(const nn_sampler *s);
 /* The model's input of call i; out may be x. */
 void nn_sampler_scale_input(const nn_sampler *s, int i, const float *x, float *out);
 
+/* The clean latent that the model's output of call i on x stands for; out may be output or x. */
+void nn_sampler_denoise(const nn_sampler *s, int i, const float *output, const float *x,
+                        float *out);
+
 /* Does step i take N(0, 1) noise? */
 bool nn_sampler_needs_noise(const nn_sampler *s, int i);
 
@@ -67,8 +83,8 @@ bool nn_sampler_needs_noise(const nn_sampler *s, int i);
  * NULL otherwise. Steps come in order; output, x and noise are three different arrays. */
 void nn_sampler_step(nn_sampler *s, int i, const float *output, float *x, const float *noise);
 
-/* Forget the past; the next step is i. With nn_sampler_add_noise this starts from a picture. Call
- * i + 1 must be at a lower noise level: pndm's call 1 and heun's odd calls only complete a step. */
+/* Forget the past; the next call is i, with which a step begins. With nn_sampler_add_noise this
+ * starts from a picture. */
 void nn_sampler_restart(nn_sampler *s, int i);
 
 /* A clean latent x0 with the noise level at which call i starts; out may be x0 or noise. */

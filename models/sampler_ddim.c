@@ -52,6 +52,7 @@ static bool ddim_needs_noise(const nn_sampler *s, int i)
 }
 
 const nn_sampler_family nn_sampler_ddpm = { .name = "ddpm",
+                                            .title = "DDPM",
                                             .class_name = "DDPMScheduler",
                                             .spacing = NN_SPACING_LEADING,
                                             .prepare = nn_sampler_prepare_alpha,
@@ -59,6 +60,7 @@ const nn_sampler_family nn_sampler_ddpm = { .name = "ddpm",
                                             .step = ddpm_step };
 
 const nn_sampler_family nn_sampler_ddim = { .name = "ddim",
+                                            .title = "DDIM",
                                             .class_name = "DDIMScheduler",
                                             .spacing = NN_SPACING_LEADING,
                                             .prepare = nn_sampler_prepare_alpha,

@@ -17,21 +17,41 @@ static void euler_step(nn_sampler *s, int i, const float *output, float *x, cons
     for (int64_t e = 0; e < s->n_elems; e++) x[e] += slope(s, sigma, output[e], x[e]) * by;
 }
 
-static void ancestral_step(nn_sampler *s, int i, const float *output, float *x, const float *noise)
+nn_ancestral nn_sampler_ancestral(double from, double to)
 {
-    const double from = (double)s->sigma[i], to = (double)s->sigma[i + 1];
     const double up = sqrt(to * to * (from * from - to * to) / (from * from));
-    const double down = sqrt(to * to - up * up);
-    const float sigma = s->sigma[i], by = (float)(down - from);
-    for (int64_t e = 0; e < s->n_elems; e++)
-        x[e] += slope(s, sigma, output[e], x[e]) * by + (float)up * noise[e];
+    return (nn_ancestral){ .down = sqrt(to * to - up * up), .up = up };
 }
 
-/* The last draw is multiplied by 0; it keeps the random numbers of the reference in step. */
-static bool always(const nn_sampler *s, int i)
+static void ancestral_step(nn_sampler *s, int i, const float *output, float *x, const float *noise)
+{
+    const float sigma = s->sigma[i];
+    const nn_ancestral a = nn_sampler_ancestral((double)sigma, (double)s->sigma[i + 1]);
+    const float by = (float)(a.down - (double)sigma), up = (float)a.up;
+    for (int64_t e = 0; e < s->n_elems; e++)
+        x[e] += slope(s, sigma, output[e], x[e]) * by + up * noise[e];
+}
+
+bool nn_sampler_always(const nn_sampler *s, int i)
 {
     (void)s, (void)i;
     return true;
+}
+
+void nn_sampler_double(nn_sampler *s)
+{
+    s->n_calls = 2 * s->n_steps - 1;
+    for (int i = s->n_calls - 1; i > 0; i--) {
+        s->timestep[i] = s->timestep[(i + 1) / 2];
+        s->sigma[i] = s->sigma[(i + 1) / 2];
+    }
+    s->sigma[s->n_calls] = 0;
+}
+
+bool nn_sampler_begins_even(const nn_sampler *s, int i)
+{
+    (void)s;
+    return i % 2 == 0;
 }
 
 /* Every level but the last is visited twice: call 2k tries the step, call 2k + 1 repeats it with
@@ -39,12 +59,7 @@ static bool always(const nn_sampler *s, int i)
 static nn_status heun_prepare(nn_sampler *s)
 {
     NN_TRY(nn_sampler_prepare_sigma(s));
-    s->n_calls = 2 * s->n_steps - 1;
-    for (int i = s->n_calls - 1; i > 0; i--) {
-        s->timestep[i] = s->timestep[(i + 1) / 2];
-        s->sigma[i] = s->sigma[(i + 1) / 2];
-    }
-    s->sigma[s->n_calls] = 0;
+    nn_sampler_double(s);
     return NN_OK;
 }
 
@@ -99,6 +114,7 @@ static void lms_step(nn_sampler *s, int i, const float *output, float *x, const 
 }
 
 const nn_sampler_family nn_sampler_euler = { .name = "euler",
+                                             .title = "Euler",
                                              .class_name = "EulerDiscreteScheduler",
                                              .spacing = NN_SPACING_LINSPACE,
                                              .in_sigma = true,
@@ -107,24 +123,28 @@ const nn_sampler_family nn_sampler_euler = { .name = "euler",
                                              .step = euler_step };
 
 const nn_sampler_family nn_sampler_euler_ancestral = { .name = "euler_ancestral",
+                                                       .title = "Euler a",
                                                        .class_name =
                                                            "EulerAncestralDiscreteScheduler",
                                                        .spacing = NN_SPACING_LINSPACE,
                                                        .in_sigma = true,
                                                        .prepare = nn_sampler_prepare_sigma,
-                                                       .needs_noise = always,
+                                                       .needs_noise = nn_sampler_always,
                                                        .step = ancestral_step };
 
 const nn_sampler_family nn_sampler_heun = { .name = "heun",
+                                            .title = "Heun",
                                             .class_name = "HeunDiscreteScheduler",
                                             .spacing = NN_SPACING_LINSPACE,
                                             .n_buffers = 2,
                                             .in_sigma = true,
                                             .has_karras = true,
                                             .prepare = heun_prepare,
+                                            .begins = nn_sampler_begins_even,
                                             .step = heun_step };
 
 const nn_sampler_family nn_sampler_lms = { .name = "lms",
+                                           .title = "LMS",
                                            .class_name = "LMSDiscreteScheduler",
                                            .spacing = NN_SPACING_LINSPACE,
                                            .n_buffers = LMS_PAST,

@@ -9,7 +9,7 @@
 enum { NN_SAMPLER_MAX_BUFFERS = 5 };
 
 typedef struct nn_sampler_family {
-    const char *name, *class_name;
+    const char *name, *class_name, *title;
     nn_spacing spacing; /* the default */
     int n_buffers;      /* vectors of n_elems it remembers */
     bool in_sigma;      /* x = x0 + sigma noise, and inputs are scaled; else x has variance 1 */
@@ -17,6 +17,7 @@ typedef struct nn_sampler_family {
     /* Fill n_calls, timestep and sigma. */
     nn_status (*prepare)(nn_sampler *s);
     bool (*needs_noise)(const nn_sampler *s, int i); /* NULL: never */
+    bool (*begins)(const nn_sampler *s, int i);      /* a step begins with call i; NULL: always */
     void (*step)(nn_sampler *s, int i, const float *output, float *x, const float *noise);
 } nn_sampler_family;
 
@@ -36,7 +37,10 @@ struct nn_sampler {
 
 extern const nn_sampler_family nn_sampler_ddpm, nn_sampler_ddim, nn_sampler_pndm, nn_sampler_euler,
     nn_sampler_euler_ancestral, nn_sampler_heun, nn_sampler_lms, nn_sampler_dpmpp_2m,
-    nn_sampler_unipc;
+    nn_sampler_dpmpp_2m_sde, nn_sampler_dpmpp_sde, nn_sampler_unipc;
+
+/* The family of a name or class; NN_NOT_FOUND with the name nearest to it. */
+nn_status nn_sampler_find(const char *name, const nn_sampler_family **out) NN_CHECKED;
 
 /* n_steps falling timesteps of the schedule's spacing; linspace ones are rounded if `whole`. */
 void nn_sampler_space(const nn_sampler *s, bool whole, float *t);
@@ -55,6 +59,22 @@ double nn_sampler_karras(double most, double least, int n, int k);
 nn_status nn_sampler_prepare_alpha(nn_sampler *s) NN_CHECKED;
 nn_status nn_sampler_prepare_sigma(nn_sampler *s) NN_CHECKED;
 nn_status nn_sampler_prepare_solver(nn_sampler *s) NN_CHECKED;
+
+/* Two calls a step but for the last: the tables of one call a step are spread to even calls and to
+ * the odd ones behind them, and a step begins with an even call. */
+void nn_sampler_double(nn_sampler *s);
+bool nn_sampler_begins_even(const nn_sampler *s, int i);
+
+/* Every step, also the last one, whose noise counts nothing: the draws of the reference stay in
+ * step. */
+bool nn_sampler_always(const nn_sampler *s, int i);
+
+/* How one ancestral step from a noise level to a lower one is divided (Karras et al. 2022): a
+ * step down to `down`, then noise of `up`. */
+typedef struct nn_ancestral {
+    double down, up;
+} nn_ancestral;
+nn_ancestral nn_sampler_ancestral(double from, double to);
 
 /* alpha_bar at t; before timestep 0 the schedule's final value. */
 float nn_sampler_alpha_bar(const nn_sampler *s, int t);

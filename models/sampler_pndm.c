@@ -66,9 +66,17 @@ static void step(nn_sampler *s, int i, const float *output, float *x, const floa
     }
 }
 
+/* Call 1 completes the first step. */
+static bool begins(const nn_sampler *s, int i)
+{
+    return i != 1 || s->n_steps == 1;
+}
+
 const nn_sampler_family nn_sampler_pndm = { .name = "pndm",
+                                            .title = "PLMS",
                                             .class_name = "PNDMScheduler",
                                             .spacing = NN_SPACING_LEADING,
                                             .n_buffers = PAST + 1,
                                             .prepare = prepare,
+                                            .begins = begins,
                                             .step = step };

@@ -1,5 +1,6 @@
-/* Exponential integrators on the predicted x0: DPM-Solver++ (2M) (Lu et al. 2022) and UniPC (Zhao
- * et al. 2023). Sources: diffusers DPMSolverMultistepScheduler, order 2, midpoint; and
+/* Exponential integrators on the predicted x0: DPM-Solver++ (2M) (Lu et al. 2022), the same for the
+ * stochastic equation, and UniPC (Zhao et al. 2023). Sources: diffusers
+ * DPMSolverMultistepScheduler, order 2, midpoint, dpmsolver++ and sde-dpmsolver++; and
  * UniPCMultistepScheduler, order 2, bh2; both with the last noise level 0.
  *
  * Time is lambda = log(signal / noise) = -log(sigma). x has variance 1 at every level. */
@@ -60,6 +61,30 @@ static void dpmpp_step(nn_sampler *s, int i, const float *output, float *x, cons
     predict(s, i, s->n_past > 0 && i + 1 < s->n_calls, now, s->buffer[1], x);
 }
 
+/* One step of the stochastic equation: the exact one for a constant x0, plus half the slope of x0
+ * over the last step. */
+static void sde_step(nn_sampler *s, int i, const float *output, float *x, const float *noise)
+{
+    float *now = nn_sampler_push(s, 2);
+    const float *last = s->buffer[1];
+    const bool second = s->n_past > 0 && i + 1 < s->n_calls;
+    const double from = (double)s->sigma[i], to = (double)s->sigma[i + 1];
+    const double kept = to * to / (from * from), signal = nn_sampler_signal(to); /* exp(-2h) */
+    const float of_x = (float)(kept * signal / nn_sampler_signal(from));
+    const float of_x0 = (float)(signal * (1 - kept));
+    const float of_noise = (float)(signal * to * sqrt(1 - kept));
+    float of_slope = 0;
+    if (second) {
+        double ratio = (lambda(s, i) - lambda(s, i - 1)) / (lambda(s, i + 1) - lambda(s, i));
+        of_slope = (float)((double)of_x0 / 2 / ratio);
+    }
+    predict_x0(s, i, output, x, now);
+    for (int64_t e = 0; e < s->n_elems; e++) {
+        float slope = second ? of_slope * (now[e] - last[e]) : 0;
+        x[e] = of_x * x[e] + of_x0 * now[e] + slope + of_noise * noise[e];
+    }
+}
+
 enum { NOW, LAST, BEFORE, START, UNIPC_BUFFERS }; /* three x0; x before the last prediction */
 
 /* Repeat the last step (level i - 1 to i) with what the model has said at its end. */
@@ -96,6 +121,7 @@ static void unipc_step(nn_sampler *s, int i, const float *output, float *x, cons
 }
 
 const nn_sampler_family nn_sampler_dpmpp_2m = { .name = "dpmpp_2m",
+                                                .title = "DPM++ 2M",
                                                 .class_name = "DPMSolverMultistepScheduler",
                                                 .spacing = NN_SPACING_LINSPACE,
                                                 .n_buffers = 2,
@@ -103,7 +129,18 @@ const nn_sampler_family nn_sampler_dpmpp_2m = { .name = "dpmpp_2m",
                                                 .prepare = nn_sampler_prepare_solver,
                                                 .step = dpmpp_step };
 
+const nn_sampler_family nn_sampler_dpmpp_2m_sde = { .name = "dpmpp_2m_sde",
+                                                    .title = "DPM++ 2M SDE",
+                                                    .class_name = "dpmpp_2m_sde",
+                                                    .spacing = NN_SPACING_LINSPACE,
+                                                    .n_buffers = 2,
+                                                    .has_karras = true,
+                                                    .prepare = nn_sampler_prepare_solver,
+                                                    .needs_noise = nn_sampler_always,
+                                                    .step = sde_step };
+
 const nn_sampler_family nn_sampler_unipc = { .name = "unipc",
+                                             .title = "UniPC",
                                              .class_name = "UniPCMultistepScheduler",
                                              .spacing = NN_SPACING_LINSPACE,
                                              .n_buffers = UNIPC_BUFFERS,

@@ -12,7 +12,6 @@ static const nn_prefix unet_names = { "unet.", "" }, text_names = { "text.", "" 
 nn_status sd_model_configure(const char *dir, const char *vae_dir, sd_model *m)
 {
     nn_json json;
-    nn_noise_config noise;
     NN_TRY(nn_json_open_config(dir, "unet/config.json", &json));
     nn_status status = unet_config_parse(&json, &m->unet);
     nn_json_close(&json);
@@ -26,14 +25,14 @@ nn_status sd_model_configure(const char *dir, const char *vae_dir, sd_model *m)
     nn_json_close(&json);
     NN_TRY(status);
     NN_TRY(nn_json_open_config(dir, "scheduler/scheduler_config.json", &json));
-    status = nn_noise_config_parse(&json, &noise);
+    status = nn_noise_schedule_parse(&json, &m->noise);
     nn_json_close(&json);
     NN_TRY(status);
     if (m->unet.cross_attention_dim != m->text.hidden_size)
         return nn_fail(NN_SHAPE,
                        "%s: the UNet expects a context %lld wide, the text encoder gives %lld", dir,
                        (long long)m->unet.cross_attention_dim, (long long)m->text.hidden_size);
-    return nn_noise_schedule_init(&m->noise, &noise);
+    return NN_OK;
 }
 
 /* A graph of everything, built only for the parameters that it declares. */

@@ -57,12 +57,20 @@ nn_status sd_tokenize(const sd_model *m, const char *prompt, int32_t *ids,
 
 /* -- the codec -- */
 
-/* Batches of the codec's encoder or decoder. Images are [n, H, W, 3] in [-1, 1]. Owner: the caller.
- */
+/* Batches of the codec's encoder or decoder. Images are [n, H, W, 3] in [-1, 1]. Each direction is
+ * planned when it is first used. params are borrowed for the codec's life. Owner: the caller. */
 typedef struct sd_codec sd_codec;
 nn_status sd_codec_create(const vae_config *c, nn_params *params, nn_device *device, int64_t batch,
                           int64_t height, int64_t width, sd_codec **out) NN_CHECKED;
 void sd_codec_destroy(sd_codec *codec);
+
+/* Sizes of the codec's pictures, and what a latent has of them. */
+typedef struct sd_codec_size {
+    int64_t batch, height, width;
+    int64_t stride; /* between the sides of picture and latent */
+    int64_t image_channels, latent_channels;
+} sd_codec_size;
+const sd_codec_size *sd_codec_size_of(const sd_codec *codec);
 
 /* Elements of one latent. */
 int64_t sd_codec_latent_elems(const sd_codec *codec);
@@ -75,26 +83,18 @@ nn_status sd_codec_encode(sd_codec *codec, int64_t n, const float *images,
 nn_status sd_codec_decode(sd_codec *codec, int64_t n, const float *latents,
                           float *images) NN_CHECKED;
 
+/* One picture of height x width, at least the codec's size, in tiles of that size. Neighbours share
+ * at least `overlap` of a tile's side and are blended there. Group norms and the attention in the
+ * codec's middle see a tile only, so the result is near that of the whole, not equal to it: with
+ * random weights and tiles of 64 latents within a tenth of the range, and 1 % in the mean. */
+nn_status sd_codec_decode_tiles(sd_codec *codec, int64_t height, int64_t width, double overlap,
+                                const float *latent, float *image) NN_CHECKED;
+nn_status sd_codec_encode_tiles(sd_codec *codec, int64_t height, int64_t width, double overlap,
+                                const float *image, float *moments) NN_CHECKED;
+
 /* A latent for the UNet from moments: (mean + exp(logvar / 2) * noise) * scaling_factor; noise NULL
  * = the mean. */
 void sd_latent(const vae_config *c, int64_t places, const float *moments, const float *noise,
                float *latent);
-
-/* -- sampling -- */
-
-/* Plans for `batch` pictures of one size. guided: two passes as one batch, [unconditional,
- * conditional]. */
-typedef struct sd_session sd_session;
-nn_status sd_session_create(const sd_model *m, nn_device *device, int64_t batch,
-                            int64_t latent_height, int64_t latent_width, bool guided,
-                            sd_session **out) NN_CHECKED;
-void sd_session_destroy(sd_session *s);
-
-/* ids [batch, T] of the prompts, and of the negative prompts where guided (else NULL). */
-nn_status sd_session_prompt(sd_session *s, const int32_t *ids, const int32_t *negative) NN_CHECKED;
-
-/* Model output for latents [batch, h, w, L] at timestep t, after guidance. */
-nn_status sd_session_predict(sd_session *s, const float *latents, float t, double guidance,
-                             float *out) NN_CHECKED;
 
 #endif

@@ -5,11 +5,13 @@
 #include "models/block/resnet.h"
 #include "models/block/transformer.h"
 
-enum { MAX_SKIPS = 1 + UNET_MAX_BLOCKS * 5 };
+enum { MAX_SKIPS = 1 + UNET_MAX_BLOCKS * (UNET_MAX_LAYERS + 1) };
 
 typedef struct walk { /* what every block needs, and the skips that wait for their mirror image */
     const unet_config *c;
     nn_tensor *temb, *context;
+    const unet_text *text; /* instead of the context; the next one is used next */
+    int n_texts;
     bool recompute;
     nn_tensor *skip[MAX_SKIPS];
     int n_skips;
@@ -19,6 +21,13 @@ static void push(walk *w, nn_tensor *x)
 {
     NN_ASSERT(w->n_skips < MAX_SKIPS);
     w->skip[w->n_skips++] = x;
+}
+
+static attention_source next_text(walk *w)
+{
+    if (!w->text) return (attention_source){ .context = w->context };
+    NN_ASSERT(w->n_texts < w->text->n);
+    return w->text->of[w->n_texts++];
 }
 
 nn_tensor *unet_time_embedding(nn_scope s, const unet_config *c, nn_tensor *sinusoidal)
@@ -36,7 +45,7 @@ static nn_tensor *layer(walk *w, nn_scope s, nn_tensor *x, int i, int64_t out, i
     if (w->recompute) nn_checkpoint_begin(s.g);
     x = resnet_block(nn_at(s, "resnets.%d", i), x, w->temb, out, c->norm_num_groups, c->norm_eps);
     if (heads)
-        x = spatial_transformer(nn_at(s, "attentions.%d", i), x, w->context, heads,
+        x = spatial_transformer(nn_at(s, "attentions.%d", i), x, next_text(w), heads,
                                 c->norm_num_groups);
     if (w->recompute) nn_checkpoint_end(s.g);
     return x;
@@ -80,21 +89,57 @@ static nn_tensor *up_block(walk *w, nn_scope s, nn_tensor *x, int b)
     return upsample(nn_at(s, "upsamplers.0"), x, next->dim[1], next->dim[2]);
 }
 
+static nn_tensor *run(walk *w, nn_scope s, nn_tensor *latent, nn_tensor *t)
+{
+    const unet_config *c = w->c;
+    nn_enter(s);
+    nn_tensor *wave = nn_timestep(s.g, t, c->block_out_channels[0]); /* [N, C0] */
+    w->temb = unet_time_embedding(nn_at(s, "time_embedding"), c, wave);
+    w->temb = nn_activation(s.g, w->temb, NN_ACT_SILU); /* every resnet takes it through SiLU */
+
+    nn_tensor *x = conv_same(nn_at(s, "conv_in"), latent, c->block_out_channels[0], 3);
+    push(w, x);
+    for (int b = 0; b < c->n_blocks; b++) x = down_block(w, nn_at(s, "down_blocks.%d", b), x, b);
+    x = mid_block(w, nn_at(s, "mid_block"), x);
+    for (int b = 0; b < c->n_blocks; b++) x = up_block(w, nn_at(s, "up_blocks.%d", b), x, b);
+
+    x = groupnorm_silu(nn_at(s, "conv_norm_out"), x, c->norm_num_groups, c->norm_eps);
+    return conv_same(nn_at(s, "conv_out"), x, c->out_channels, 3); /* [N, H, W, out] */
+}
+
 nn_tensor *unet(nn_scope s, const unet_config *c, nn_tensor *latent, nn_tensor *t,
                 nn_tensor *context, bool recompute)
 {
     walk w = { .c = c, .context = context, .recompute = recompute };
-    nn_enter(s);
-    nn_tensor *wave = nn_timestep(s.g, t, c->block_out_channels[0]); /* [N, C0] */
-    w.temb = unet_time_embedding(nn_at(s, "time_embedding"), c, wave);
-    w.temb = nn_activation(s.g, w.temb, NN_ACT_SILU); /* every resnet takes it through SiLU */
+    return run(&w, s, latent, t);
+}
 
-    nn_tensor *x = conv_same(nn_at(s, "conv_in"), latent, c->block_out_channels[0], 3);
-    push(&w, x);
-    for (int b = 0; b < c->n_blocks; b++) x = down_block(&w, nn_at(s, "down_blocks.%d", b), x, b);
-    x = mid_block(&w, nn_at(s, "mid_block"), x);
-    for (int b = 0; b < c->n_blocks; b++) x = up_block(&w, nn_at(s, "up_blocks.%d", b), x, b);
+nn_tensor *unet_on_text(nn_scope s, const unet_config *c, nn_tensor *latent, nn_tensor *t,
+                        const unet_text *text)
+{
+    walk w = { .c = c, .text = text };
+    nn_tensor *out = run(&w, s, latent, t);
+    NN_ASSERT(w.n_texts == text->n);
+    return out;
+}
 
-    x = groupnorm_silu(nn_at(s, "conv_norm_out"), x, c->norm_num_groups, c->norm_eps);
-    return conv_same(nn_at(s, "conv_out"), x, c->out_channels, 3); /* [N, H, W, out] */
+static void project_block(nn_scope s, nn_tensor *context, int64_t width, int n, unet_text *out)
+{
+    for (int i = 0; i < n; i++) {
+        NN_ASSERT(out->n < UNET_MAX_TEXTS);
+        out->of[out->n++] = spatial_transformer_text(nn_at(s, "attentions.%d", i), context, width);
+    }
+}
+
+void unet_project_text(nn_scope s, const unet_config *c, nn_tensor *context, unet_text *out)
+{
+    const int last = c->n_blocks - 1;
+    *out = (unet_text){ 0 };
+    for (int b = 0; b <= last; b++)
+        project_block(nn_at(s, "down_blocks.%d", b), context, c->block_out_channels[b],
+                      c->down_cross[b] ? c->layers_per_block : 0, out);
+    project_block(nn_at(s, "mid_block"), context, c->block_out_channels[last], 1, out);
+    for (int b = 0; b <= last; b++)
+        project_block(nn_at(s, "up_blocks.%d", b), context, c->block_out_channels[last - b],
+                      c->up_cross[b] ? c->layers_per_block + 1 : 0, out);
 }

@@ -68,9 +68,9 @@ static nn_status check(const nn_json *json, const unet_config *c)
             return nn_fail(NN_FORMAT, "%s: %lld channels in block %d cannot be cut into %d heads",
                            json->file, (long long)channels, i, c->heads[i]);
     }
-    if (c->layers_per_block < 1 || c->layers_per_block > 3)
-        return nn_fail(NN_FORMAT, "%s: layers_per_block is %d; 1 to 3 are supported", json->file,
-                       c->layers_per_block);
+    if (c->layers_per_block < 1 || c->layers_per_block > UNET_MAX_LAYERS)
+        return nn_fail(NN_FORMAT, "%s: layers_per_block is %d; 1 to %d are supported", json->file,
+                       c->layers_per_block, UNET_MAX_LAYERS);
     return NN_OK;
 }
 

@@ -57,7 +57,7 @@ static nn_tensor *attend(nn_scope s, const vae_config *c, nn_tensor *x)
     nn_tensor *h = groupnorm(nn_at(s, "group_norm"), x, c->norm_num_groups, eps);
     h = nn_reshape(s.g, h, 3,
                    (int64_t[]){ v.dim[0], v.dim[1] * v.dim[2], v.dim[3] }); /* [N, HW, C] */
-    h = cross_attention(s, h, h, 1, BIAS);
+    h = cross_attention(s, h, (attention_source){ .context = h }, 1, BIAS);
     return nn_add(s.g, x, nn_reshape(s.g, h, 4, v.dim));
 }
 

@@ -10,15 +10,20 @@
 
 enum { MOST_BYTES = 256 << 20 };
 
-static nn_status add(prompts *p, const char *text, const char *json, const json_t *seed)
+/* object: the line as JSON where it is that, `json` its text. */
+static nn_status add(prompts *p, const char *text, const char *json, const json_t *object)
 {
+    const json_t *seed = json_object_get(object, "seed");
+    const char *negative = json_string_value(json_object_get(object, "negative_prompt"));
     NN_TRY(nn_grow(&p->lines, &p->capacity, p->n, sizeof(*p->lines)));
     prompt_line *line = &p->lines[p->n];
     *line = (prompt_line){ .text = nn_strdup(text), .has_seed = json_is_integer(seed) };
     if (line->has_seed) line->seed = (uint64_t)json_integer_value(seed);
     if (json) line->json = nn_strdup(json);
+    if (negative) line->negative = nn_strdup(negative);
     p->n++;
-    return line->text && (line->json || !json) ? NN_OK : NN_MEMORY;
+    const bool failed = !line->text || (json && !line->json) || (negative && !line->negative);
+    return failed ? NN_MEMORY : NN_OK;
 }
 
 nn_status prompts_one(const char *text, prompts *out)
@@ -32,7 +37,7 @@ static nn_status add_json(prompts *p, const char *path, int64_t number, const ch
     json_error_t error;
     json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, &error);
     const char *prompt = json_string_value(json_object_get(j, "prompt"));
-    nn_status status = prompt ? add(p, prompt, text, json_object_get(j, "seed"))
+    nn_status status = prompt ? add(p, prompt, text, j)
                               : nn_fail(NN_FORMAT, "%s:%lld: %s", path, (long long)number,
                                         j ? "an object with \"prompt\" is expected" : error.text);
     json_decref(j);
@@ -72,6 +77,7 @@ void prompts_free(prompts *p)
 {
     for (int64_t i = 0; i < p->n; i++) {
         nn_free(p->lines[i].text);
+        nn_free(p->lines[i].negative);
         nn_free(p->lines[i].json);
     }
     nn_free(p->lines);

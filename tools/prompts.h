@@ -6,7 +6,8 @@
 
 typedef struct prompt_line {
     char *text;
-    char *json; /* the whole line where it was JSON, NULL otherwise */
+    char *negative; /* NULL = what the run says */
+    char *json;     /* the whole line where it was JSON, NULL otherwise */
     bool has_seed;
     uint64_t seed;
 } prompt_line;
@@ -19,7 +20,7 @@ typedef struct prompts {
 nn_status prompts_one(const char *text, prompts *out) NN_CHECKED;
 
 /* A text file with a prompt a line, or a file of JSON objects (*.jsonl) with "prompt" and maybe
- * "seed". Empty lines are passed over. Owner: prompts_free. */
+ * "negative_prompt" and "seed". Empty lines are passed over. Owner: prompts_free. */
 nn_status prompts_read(const char *path, prompts *out) NN_CHECKED;
 void prompts_free(prompts *p);
 

@@ -4,8 +4,17 @@
 
 #include "models/block/layers.h"
 
-/* diffusers' Attention: to_q, to_k, to_v (bias or not), to_out.0 with bias. x [B, T, C], context
- * [B, S, D] -> [B, T, C]. */
-nn_tensor *cross_attention(nn_scope s, nn_tensor *x, nn_tensor *context, int heads, int bias);
+/* What queries attend to: a context [B, S, D] that is projected where it is needed, or its keys and
+ * values [B, S, C] that were projected before (context NULL). */
+typedef struct attention_source {
+    nn_tensor *context, *k, *v;
+} attention_source;
+
+/* The keys and values of a context: to_k and to_v (bias or not) of the attention at s, C wide. */
+attention_source attention_project(nn_scope s, nn_tensor *context, int64_t width, int bias);
+
+/* diffusers' Attention: to_q, to_k, to_v (bias or not), to_out.0 with bias. x [B, T, C] ->
+ * [B, T, C]. */
+nn_tensor *cross_attention(nn_scope s, nn_tensor *x, attention_source source, int heads, int bias);
 
 #endif

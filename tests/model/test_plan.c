@@ -104,6 +104,35 @@ static void test_forward(void **state)
     close_step(&s);
 }
 
+/* A step of sampling: the keys and values of the text are made in a plan of their own. */
+static void test_step_of_sampling(void **state)
+{
+    (void)state;
+    const unet_config c = unet_config_sd14();
+    unet_text made, read;
+    step s = open_step();
+    build_unet(s.g, s.params);
+    nn_graph_destroy(s.g);
+    OK(nn_params_alloc(s.params, s.device, false));
+    OK(nn_graph_create(&s.g));
+    unet_project_text(nn_root(s.g, s.params, "unet"), &c,
+                      nn_input(s.g, "context", NN_F32, NN_DIMS(1, 77, 768)), &made);
+    read.n = made.n;
+    for (int i = 0; i < made.n; i++) {
+        const nn_view *k = &made.of[i].k->view, *v = &made.of[i].v->view;
+        read.of[i] = (attention_source){ .k = nn_input(s.g, "k", k->dtype, k->rank, k->dim),
+                                         .v = nn_input(s.g, "v", v->dtype, v->rank, v->dim) };
+    }
+    nn_keep(unet_on_text(nn_root(s.g, s.params, "unet"), &c,
+                         nn_input(s.g, "latent", NN_F32, NN_DIMS(1, 64, 64, 4)),
+                         nn_input(s.g, "t", NN_F32, NN_DIMS(1)), &read));
+    OK(nn_plan_create(s.g, s.device, NULL, &s.plan));
+    nn_plan_stats stats = nn_plan_stats_of(s.plan);
+    assert_int_equal(made.n, 16);
+    expect("step of sampling", &stats, 91881024, 505 - 2 * 16, 801.047);
+    close_step(&s);
+}
+
 static void test_training_step(void **state)
 {
     (void)state;
@@ -117,6 +146,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forward),
+        cmocka_unit_test(test_step_of_sampling),
         cmocka_unit_test(test_training_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -195,7 +195,9 @@ static void test_wrong_config(void **state)
         { "{\"rescale_betas_zero_snr\": true}", "rescale_betas_zero_snr", NN_UNSUPPORTED },
         { "{\"clip_sample\": true}", "clip_sample", NN_UNSUPPORTED },
         { "{\"thresholding\": true}", "thresholding", NN_UNSUPPORTED },
-        { "{\"trained_betas\": [0.1]}", "trained_betas", NN_UNSUPPORTED },
+        { "{\"trained_betas\": []}", "num_train_timesteps", NN_FORMAT },
+        { "{\"trained_betas\": [0.1, \"b\"]}", "trained_betas", NN_FORMAT },
+        { "{\"trained_betas\": 0.1}", "trained_betas", NN_FORMAT },
         { "{\"num_train_timesteps\": 0}", "num_train_timesteps", NN_FORMAT },
         { "{\"num_train_timesteps\": 1000000}", "num_train_timesteps", NN_FORMAT },
         { "{\"num_train_timesteps\": \"many\"}", "num_train_timesteps", NN_FORMAT },
@@ -216,6 +218,39 @@ static void test_wrong_config(void **state)
     c.beta_start = NAN;
     assert_int_equal(nn_noise_schedule_init(&s, &c), NN_ARGUMENT);
     nn_noise_schedule_deinit(&s);
+}
+
+static nn_status parse_tables(const char *text, nn_noise_schedule *s)
+{
+    nn_json json;
+    OK(nn_json_parse(text, (int64_t)strlen(text), "scheduler_config.json", &json));
+    nn_status status = nn_noise_schedule_parse(&json, s);
+    nn_json_close(&json);
+    return status;
+}
+
+static void test_trained_betas(void **state)
+{
+    (void)state;
+    nn_noise_schedule s, sd = make(nn_noise_config_sd14());
+    OK(parse_tables("{\"trained_betas\": [0.25, 0.5, 0.125], \"num_train_timesteps\": 1000, "
+                    "\"prediction_type\": \"v_prediction\"}",
+                    &s));
+    assert_int_equal(s.config.n_timesteps, 3);
+    assert_int_equal(s.config.prediction, NN_PREDICT_V);
+    static const float left[] = { 0.75f, 0.375f, 0.328125f };
+    for (int i = 0; i < 3; i++) assert_true(s.alpha_bar[i] == left[i]);
+    nn_noise_schedule_deinit(&s);
+    OK(parse_tables("{\"trained_betas\": null}", &s));
+    assert_memory_equal(s.alpha_bar, sd.alpha_bar, 1000 * sizeof(float));
+    nn_noise_schedule_deinit(&s);
+    nn_noise_schedule_deinit(&sd);
+    assert_int_equal(parse_tables("{\"trained_betas\": [0.25, 0, 0.5]}", &s), NN_FORMAT);
+    assert_non_null(strstr(nn_error_message(), "trained_betas[1]"));
+    assert_null(s.beta);
+    nn_noise_config c = nn_noise_config_sd14();
+    c.beta_schedule = NN_BETA_TRAINED;
+    assert_int_equal(nn_noise_schedule_init(&s, &c), NN_ARGUMENT);
 }
 
 static void test_out_of_memory(void **state)
@@ -240,6 +275,7 @@ int main(void)
         cmocka_unit_test(test_draw),
         cmocka_unit_test(test_config),
         cmocka_unit_test(test_wrong_config),
+        cmocka_unit_test(test_trained_betas),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

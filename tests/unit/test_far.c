@@ -13,7 +13,7 @@
 #include "engine/weights.h"
 #include "models/captioner.h"
 #include "models/detector.h"
-#include "models/stable_diffusion.h"
+#include "models/sd_session.h"
 
 enum { BATCH = 2, SIDE = 4, WORDS = 5 };
 
@@ -227,7 +227,15 @@ static void sample(bool far, nn_dtype dtype, float *out)
     sd_model m = small_model();
     sd_session *s;
     sd_codec *codec;
-    const int32_t ids[WORDS] = { 1, 5, 3, 15, 15 }, nothing[WORDS] = { 1, 15, 15, 15, 15 };
+    int32_t ids[WORDS] = { 1, 5, 3, 15, 15 }, nothing[WORDS] = { 1, 15, 15, 15, 15 };
+    float weight[WORDS] = { 1, 1, 1, 1, 1 };
+    const sd_prompt prompt = { .n_windows = 1, .length = WORDS, .ids = ids, .weight = weight };
+    const sd_prompt negative = {
+        .n_windows = 1, .length = WORDS, .ids = nothing, .weight = weight
+    };
+    const sd_session_options o = {
+        .batch = 1, .latent_height = SIDE, .latent_width = SIDE, .windows = 1, .guided = true
+    };
     float *noise = draw("noise", LATENT);
     declare(&m);
     OK(nn_params_alloc(m.params, d, false));
@@ -235,9 +243,9 @@ static void sample(bool far, nn_dtype dtype, float *out)
     assert_true((m.params->values == NULL) == (dtype == NN_BF16));
     OK(nn_params_init(m.params, 3));
     OK(nn_params_init(m.vae_params, 4));
-    OK(sd_session_create(&m, d, 1, SIDE, SIDE, true, &s));
-    OK(sd_session_prompt(s, ids, nothing));
-    OK(sd_session_predict(s, noise, 500, 7.5, out));
+    OK(sd_session_create(&m, d, &o, &s));
+    OK(sd_session_prompts(s, (const sd_prompt *[]){ &prompt }, (const sd_prompt *[]){ &negative }));
+    OK(sd_session_predict(s, noise, 500, 7.5, 0, out));
     OK(sd_codec_create(&m.vae, m.vae_params, d, 2, 2 * SIDE, 2 * SIDE, &codec));
     OK(sd_codec_decode(codec, 1, out, out + LATENT));
     OK(sd_codec_encode(codec, 1, out + LATENT, out + LATENT + PICTURE));

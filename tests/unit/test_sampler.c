@@ -62,7 +62,11 @@ static const nn_noise_schedule *knows;
 
 static void three_tongues(const float *x, float t, int n, float *out)
 {
-    const float a = knows->alpha_bar[(int)t], signal = sqrtf(a), noise = sqrtf(1 - a);
+    const int low = (int)t, high = low < 999 ? low + 1 : low;
+    const double s0 = log(1 / (double)knows->alpha_bar[low] - 1) / 2;
+    const double s1 = log(1 / (double)knows->alpha_bar[high] - 1) / 2;
+    const double sigma = exp(s0 + ((double)t - low) * (s1 - s0));
+    const float signal = (float)(1 / sqrt(sigma * sigma + 1)), noise = signal * (float)sigma;
     for (int i = 0; i < n; i++) {
         float x0 = 0.4f * tanhf(x[i]), eps = (x[i] - signal * x0) / noise;
         out[i] = speaks == NN_PREDICT_EPSILON ? eps
@@ -174,6 +178,14 @@ static void test_orders(void **state)
     }
 }
 
+static bool draws_noise(const char *name)
+{
+    static const char *const names[] = { "ddpm", "euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde" };
+    for (int k = 0; k < NN_COUNT(names); k++)
+        if (!strcmp(name, names[k])) return true;
+    return false;
+}
+
 /* Starting in the middle needs no past: all families still reach the data from there. */
 static void test_start_from_a_picture(void **state)
 {
@@ -203,7 +215,7 @@ static void test_start_from_a_picture(void **state)
             ends[pass] = x;
         }
         assert_true(ends[0] == ends[1]);
-        if (strcmp(name, "ddpm") != 0 && strcmp(name, "euler_ancestral") != 0)
+        if (!draws_noise(name))
             near((double)ends[0], exact, 0.15 * exact);
         else /* noise that is 0 lets them shrink */
             assert_true(ends[0] > 0.01f && (double)ends[0] < exact);
@@ -252,13 +264,15 @@ static void test_wrong_arguments(void **state)
     nn_noise_schedule_deinit(&c);
 }
 
-static nn_status parse(const char *text, nn_sampler_options *o, char class_name[64])
+/* The options and the family that a file asks for; name "" = none. */
+static nn_status parse(const char *text, nn_sampler_options *o, char name[64])
 {
     nn_json json;
     const char *found = NULL;
     OK(nn_json_parse(text, (int64_t)strlen(text), "scheduler_config.json", &json));
-    nn_status status = nn_sampler_options_parse(&json, o, &found);
-    snprintf(class_name, 64, "%s", found ? found : "");
+    nn_status status = nn_sampler_options_parse(&json, o);
+    if (status == NN_OK) status = nn_sampler_name_parse(&json, &found);
+    snprintf(name, 64, "%s", found ? found : "");
     nn_json_close(&json);
     return status;
 }
@@ -268,16 +282,103 @@ static void test_config(void **state)
     (void)state;
     nn_sampler_options o;
     char name[64];
-    OK(parse("{\"_class_name\": \"PNDMScheduler\", \"steps_offset\": 1}", &o, name));
-    assert_string_equal(name, "PNDMScheduler");
+    OK(parse("{\"_class_name\": \"PNDMScheduler\", \"steps_offset\": 1, \"skip_prk_steps\": true}",
+             &o, name));
+    assert_string_equal(name, "pndm");
     assert_int_equal(o.spacing, NN_SPACING_DEFAULT);
     assert_false(o.karras);
     OK(parse("{\"timestep_spacing\": \"trailing\", \"use_karras_sigmas\": true}", &o, name));
     assert_string_equal(name, "");
     assert_int_equal(o.spacing, NN_SPACING_TRAILING);
     assert_true(o.karras);
-    assert_int_equal(parse("{\"timestep_spacing\": \"log\"}", &o, name), NN_UNSUPPORTED);
-    assert_non_null(strstr(nn_error_message(), "'log'"));
+    OK(parse("{\"_class_name\": \"DPMSolverMultistepScheduler\", \"solver_order\": 2, "
+             "\"algorithm_type\": \"sde-dpmsolver++\", \"solver_type\": \"midpoint\"}",
+             &o, name));
+    assert_string_equal(name, "dpmpp_2m_sde");
+    OK(parse("{\"_class_name\": \"DPMSolverMultistepScheduler\", \"algorithm_type\": "
+             "\"dpmsolver++\", \"final_sigmas_type\": \"zero\"}",
+             &o, name));
+    assert_string_equal(name, "dpmpp_2m");
+}
+
+static void test_wrong_config(void **state)
+{
+    (void)state;
+    static const char *const rows[][2] = {
+        { "{\"timestep_spacing\": \"log\"}", "'log'" },
+        { "{\"_class_name\": \"EDMEulerScheduler\"}", "EDMEulerScheduler" },
+        { "{\"_class_name\": \"PNDMScheduler\", \"skip_prk_steps\": false}", "skip_prk_steps" },
+        { "{\"_class_name\": \"EulerDiscreteScheduler\", \"use_beta_sigmas\": true}",
+          "use_beta_sigmas" },
+        { "{\"_class_name\": \"UniPCMultistepScheduler\", \"solver_type\": \"bh1\"}", "'bh1'" },
+        { "{\"_class_name\": \"UniPCMultistepScheduler\", \"solver_order\": 3}", "3" },
+        { "{\"_class_name\": \"DPMSolverMultistepScheduler\", \"algorithm_type\": "
+          "\"dpmsolver\"}",
+          "'dpmsolver'" },
+        { "{\"_class_name\": \"DPMSolverMultistepScheduler\", \"final_sigmas_type\": "
+          "\"sigma_min\"}",
+          "'sigma_min'" },
+    };
+    for (int r = 0; r < NN_COUNT(rows); r++) {
+        nn_sampler_options o;
+        char name[64];
+        assert_int_equal(parse(rows[r][0], &o, name), NN_UNSUPPORTED);
+        assert_string_equal(name, "");
+        assert_non_null(strstr(nn_error_message(), rows[r][1]));
+        assert_non_null(strstr(nn_error_message(), "scheduler_config.json"));
+    }
+}
+
+/* Step k begins with a call whose level is a new one; the steps between belong to it. */
+static void test_calls_of_steps(void **state)
+{
+    (void)state;
+    nn_noise_schedule schedule = sd14(1);
+    const char *name;
+    for (int k = 0; (name = nn_sampler_name(k)); k++) {
+        nn_sampler *s;
+        OK(nn_sampler_create(name, &(nn_sampler_options){ 0 }, &schedule, 7, 1, &s));
+        assert_int_equal(nn_sampler_call_of_step(s, 0), 0);
+        const bool doubled = !strcmp(name, "heun") || !strcmp(name, "dpmpp_sde");
+        for (int step = 1; step < 7; step++) {
+            int call = nn_sampler_call_of_step(s, step);
+            assert_int_equal(call, doubled ? 2 * step : !strcmp(name, "pndm") ? step + 1 : step);
+            assert_true(level(s, call) < level(s, nn_sampler_call_of_step(s, step - 1)));
+        }
+        assert_int_equal(nn_sampler_call_of_step(s, 6), nn_sampler_calls(s) - 1);
+        nn_sampler_destroy(s);
+    }
+    nn_noise_schedule_deinit(&schedule);
+}
+
+/* A model that knows the clean latent is denoised to it, at every level and in every tongue. */
+static void test_denoise(void **state)
+{
+    (void)state;
+    nn_noise_schedule schedule = sd14(1);
+    const char *name;
+    for (int k = 0; (name = nn_sampler_name(k)); k++) {
+        for (int p = NN_PREDICT_EPSILON; p <= NN_PREDICT_V; p++) {
+            nn_sampler *s;
+            schedule.config.prediction = (nn_prediction)p;
+            OK(nn_sampler_create(name, &(nn_sampler_options){ 0 }, &schedule, 10, 2, &s));
+            const float x0[] = { 0.3f, -1.5f }, noise[] = { 1.25f, 0.5f };
+            for (int i = 0; i < nn_sampler_calls(s); i++) {
+                float x[2], out[2];
+                const double sigma = level(s, i), signal = 1 / sqrt(sigma * sigma + 1);
+                for (int e = 0; e < 2; e++)
+                    out[e] =
+                        p == NN_PREDICT_V
+                            ? (float)(signal * (double)noise[e] - signal * sigma * (double)x0[e])
+                            : noise[e];
+                nn_sampler_add_noise(s, i, x0, noise, x);
+                nn_sampler_denoise(s, i, out, x, out);
+                for (int e = 0; e < 2; e++) near((double)out[e], (double)x0[e], 1e-5);
+            }
+            nn_sampler_destroy(s);
+        }
+    }
+    nn_noise_schedule_deinit(&schedule);
 }
 
 static void test_allocations(void **state)
@@ -324,8 +425,9 @@ int main(void)
         cmocka_unit_test(test_prediction_types), cmocka_unit_test(test_exact_flow),
         cmocka_unit_test(test_orders),           cmocka_unit_test(test_start_from_a_picture),
         cmocka_unit_test(test_one_step),         cmocka_unit_test(test_wrong_arguments),
-        cmocka_unit_test(test_config),           cmocka_unit_test(test_allocations),
-        cmocka_unit_test(test_guidance),
+        cmocka_unit_test(test_config),           cmocka_unit_test(test_wrong_config),
+        cmocka_unit_test(test_calls_of_steps),   cmocka_unit_test(test_denoise),
+        cmocka_unit_test(test_allocations),      cmocka_unit_test(test_guidance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

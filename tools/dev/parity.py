@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""Draws the same pictures with diffusers and with recap-sample, and prints how near they are (PSNR in dB).
+
+    python3 -m venv VENV && VENV/bin/pip install torch diffusers transformers
+    VENV/bin/python tools/dev/parity.py [--model DIR | --full] [--sizes 64x64,72x40] [--steps 10] [CASE...]
+
+The model is a folder, or one that is written here with random weights: small, or of Stable Diffusion 1.4's size with
+--full (4 GB of disk, minutes a picture). Both sides read it, get the same prompts and seeds, and draw their noise from
+torch's CPU generator. Fails if a picture is further away than --least.
+"""
+import argparse
+import fnmatch
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("cases", nargs="*", default=["*"], metavar="CASE")
+parser.add_argument("--model", help="diffusers folder; otherwise one is made")
+parser.add_argument("--full", action="store_true", help="make one of Stable Diffusion 1.4's size")
+parser.add_argument("--sizes", default="64x64,72x40", help="width x height in pixels, multiples of 8")
+parser.add_argument("--steps", type=int, default=10)
+parser.add_argument("--seed", type=int, default=7)
+parser.add_argument("--threads", type=int, default=1)
+parser.add_argument("--least", type=float, default=50, help="dB that every picture must reach")
+parser.add_argument("--sample", default="bin/recap-sample", help="our program")
+parser.add_argument("--vocabulary", default="tests/golden/clip_bpe", help="vocab.json and merges.txt for a made model")
+args = parser.parse_args()
+os.environ["OMP_NUM_THREADS"] = str(args.threads)
+
+import diffusers  # noqa: E402  (after the number of threads is known)
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+
+torch.set_num_threads(args.threads)
+diffusers.logging.set_verbosity_error()
+PROMPT, NEGATIVE, GUIDANCE = "a photo of a red cube on a blue sphere", "green", 5.0
+
+# As it is published: what it does not name is the default of the class that reads it.
+SCHEDULER = {
+    "_class_name": "PNDMScheduler",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "trained_betas": None,
+    "clip_sample": False,
+}
+# name: class, its own settings, options of recap-sample
+SAMPLERS = {
+    "ddim": ("DDIMScheduler", {}, []),
+    "ddim-eta": ("DDIMScheduler", {}, ["--eta", "0.6"]),
+    "ddpm": ("DDPMScheduler", {}, []),
+    "pndm": ("PNDMScheduler", {}, []),
+    "euler": ("EulerDiscreteScheduler", {}, []),
+    "euler-karras": ("EulerDiscreteScheduler", {"use_karras_sigmas": True}, ["--karras"]),
+    "euler_ancestral": ("EulerAncestralDiscreteScheduler", {}, []),
+    "heun": ("HeunDiscreteScheduler", {}, []),
+    "lms": ("LMSDiscreteScheduler", {}, []),
+    "dpmpp_2m": ("DPMSolverMultistepScheduler", {}, []),
+    "dpmpp_2m-karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}, ["--karras"]),
+    "dpmpp_2m-trailing": ("DPMSolverMultistepScheduler", {"timestep_spacing": "trailing"}, ["--spacing", "trailing"]),
+    "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}, []),
+    "unipc": ("UniPCMultistepScheduler", {}, []),
+    "unipc-karras": ("UniPCMultistepScheduler", {"use_karras_sigmas": True}, ["--karras"]),
+}
+# Samplers that a picture is started from with, and their strengths. (diffusers' PNDM repeats its second step there.)
+FROM_PICTURE = [("ddim", 0.6), ("euler_ancestral", 0.75), ("heun", 0.5), ("dpmpp_2m", 0.5), ("unipc", 0.9)]
+INPAINT = [("ddim", 0.7), ("euler_ancestral", 1.0), ("dpmpp_2m", 1.0), ("pndm", 1.0)]
+
+
+def make_model(folder):
+    """A random pipeline, written as published ones are."""
+    from safetensors.torch import load_file, save_file
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(1)
+    small = not args.full
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=8 if small else 64,
+        block_out_channels=(32, 64) if small else (320, 640, 1280, 1280),
+        layers_per_block=2,
+        down_block_types=("CrossAttnDownBlock2D",) * (1 if small else 3) + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (1 if small else 3),
+        attention_head_dim=4 if small else 8,
+        cross_attention_dim=32 if small else 768,
+        norm_num_groups=8 if small else 32,
+    )
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(8, 16, 16, 32) if small else (128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        layers_per_block=1 if small else 2,
+        norm_num_groups=4 if small else 32,
+        sample_size=64 if small else 512,
+    )
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            hidden_size=32 if small else 768,
+            intermediate_size=64 if small else 3072,
+            num_hidden_layers=2 if small else 12,
+            num_attention_heads=4 if small else 12,
+            projection_dim=32 if small else 768,
+            hidden_act="quick_gelu",
+        )
+    )
+    unet.save_pretrained(f"{folder}/unet")
+    vae.save_pretrained(f"{folder}/vae")
+    text.save_pretrained(f"{folder}/text_encoder")
+    weights = f"{folder}/text_encoder/model.safetensors"
+    tensors = load_file(weights)
+    if not any(name.startswith("text_model.") for name in tensors):  # transformers 5 leaves the published prefix out
+        save_file({f"text_model.{name}": t for name, t in tensors.items()}, weights, {"format": "pt"})
+    os.makedirs(f"{folder}/scheduler")
+    with open(f"{folder}/scheduler/scheduler_config.json", "w") as f:
+        json.dump(SCHEDULER, f)
+    os.makedirs(f"{folder}/tokenizer")
+    for name in ("vocab.json", "merges.txt"):
+        with open(f"{args.vocabulary}/{name}") as f, open(f"{folder}/tokenizer/{name}", "w") as g:
+            g.write(f.read())
+
+
+def load(folder):
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    return dict(
+        unet=diffusers.UNet2DConditionModel.from_pretrained(f"{folder}/unet"),
+        vae=diffusers.AutoencoderKL.from_pretrained(f"{folder}/vae"),
+        text_encoder=CLIPTextModel.from_pretrained(f"{folder}/text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(f"{folder}/tokenizer", model_max_length=77),
+    )
+
+
+def pipeline(kind, parts, folder, sampler):
+    name, settings, options = SAMPLERS[sampler]
+    base = diffusers.PNDMScheduler.from_pretrained(f"{folder}/scheduler")
+    # Settings that the file does not have keep the default of the new class, as recap-sample has it.
+    config = {k: v for k, v in base.config.items() if k not in base.config.get("_use_default_values", [])}
+    scheduler = getattr(diffusers, name).from_config({**config, **settings})
+    pipe = kind(
+        **parts, scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, options
+
+
+def theirs(pipe, options, **how):
+    eta = float(options[options.index("--eta") + 1]) if "--eta" in options else 0.0
+    generator = torch.Generator().manual_seed(args.seed)
+    with torch.inference_mode():
+        image = pipe(PROMPT, negative_prompt=NEGATIVE, guidance_scale=GUIDANCE, num_inference_steps=args.steps, eta=eta,
+                     generator=generator, output_type="pil", **how).images[0]
+    return np.asarray(image.convert("RGB"), dtype=np.float64)
+
+
+def ours(folder, sampler, options, width, height, more=()):
+    with tempfile.TemporaryDirectory() as out:
+        subprocess.run(
+            [args.sample, "--model", folder, "--prompt", PROMPT, "--negative-prompt", NEGATIVE, "--guidance-scale",
+             str(GUIDANCE), "--steps", str(args.steps), "--seed", str(args.seed), "--scheduler",
+             sampler.split("-")[0], "--width", str(width), "--height", str(height), "--threads", str(args.threads),
+             "--output", f"{out}/a.png", "--quiet", *options, *more],
+            check=True,
+        )
+        return np.asarray(Image.open(f"{out}/a.png").convert("RGB"), dtype=np.float64)
+
+
+def psnr(a, b):
+    error = np.mean((a - b) ** 2)
+    return float("inf") if error == 0 else 10 * np.log10(255**2 / error)
+
+
+def pictures(folder, width, height):
+    """A picture to start from and a mask, as files and as PIL images of the size."""
+    y, x = np.mgrid[0:height, 0:width]
+    start = np.stack([(3 * x + y) % 256, (x + 5 * y) % 256, 40 + 0 * x], -1).astype(np.uint8)
+    mask = np.where((x > width // 3) & (y > height // 4), 255, 0).astype(np.uint8)
+    Image.fromarray(start).save(f"{folder}/start.png")
+    Image.fromarray(mask).convert("RGB").save(f"{folder}/mask.png")
+    return Image.open(f"{folder}/start.png"), Image.open(f"{folder}/mask.png").convert("L")
+
+
+def cases(folder, parts, width, height):
+    """(name, function that returns both pictures)"""
+    start, mask = pictures(folder, width, height)
+    size = dict(width=width, height=height)
+
+    def draw(kind, sampler, how, more):
+        def both():
+            pipe, options = pipeline(kind, parts, folder, sampler)
+            return theirs(pipe, options, **how), ours(folder, sampler, options, width, height, more)
+
+        return both
+
+    from_file = ["--init-image", f"{folder}/start.png", "--strength"]
+    for s in SAMPLERS:
+        yield s, draw(diffusers.StableDiffusionPipeline, s, size, [])
+    for s, strength in FROM_PICTURE:
+        how = dict(image=start, strength=strength)
+        yield f"from-picture-{s}", draw(diffusers.StableDiffusionImg2ImgPipeline, s, how, from_file + [str(strength)])
+    for s, strength in INPAINT:
+        how = dict(image=start, mask_image=mask, strength=strength, **size)
+        more = from_file + [str(strength), "--mask-image", f"{folder}/mask.png"]
+        yield f"inpaint-{s}", draw(diffusers.StableDiffusionInpaintPipeline, s, how, more)
+
+
+def run(folder):
+    parts, failed, drawn = load(folder), 0, 0
+    for size in args.sizes.split(","):
+        width, height = (int(n) for n in size.split("x"))
+        for name, both in cases(folder, parts, width, height):
+            if not any(fnmatch.fnmatch(name, pattern) for pattern in args.cases):
+                continue
+            a, b = both()
+            db, drawn = psnr(a, b), drawn + 1
+            far = a.shape != b.shape or db < args.least
+            failed += far
+            print(f"{size:>9} {name:30} {db:6.1f} dB  most {np.abs(a - b).max():.0f}  contrast {a.std():.0f}"
+                  f"{'  TOO FAR' if far else ''}", flush=True)
+    print(f"{drawn - failed} passed, {failed} failed")
+    return 1 if failed or not drawn else 0
+
+
+if args.model:
+    sys.exit(run(args.model))
+with tempfile.TemporaryDirectory() as made:
+    make_model(made)
+    code = run(made)
+sys.exit(code)
