@@ -7,7 +7,7 @@
 #include <math.h>
 
 #include "models/decode.h"
-#include "models/sampler.h"
+#include "models/sd_draw.h"
 
 /* By how much more bf16 may differ, as a share of the largest value. */
 static double share_of(nn_dtype dtype)
@@ -186,19 +186,12 @@ static void declare(sd_model *m)
     nn_graph_destroy(g);
 }
 
-static void denoise(sd_session *session, const nn_noise_schedule *noise, float *x, int64_t n)
+/* A prompt of made-up ids, which fill the window. */
+static sd_prompt make_prompt(const sd_model *m, int32_t step, int32_t *ids, float *weight)
 {
-    nn_sampler *s;
-    float *input = nn_alloc(2 * n, sizeof(*input));
-    assert_non_null(input);
-    OK(nn_sampler_create("ddim", &(nn_sampler_options){ 0 }, noise, SAMPLER_STEPS, n, &s));
-    for (int i = 0; i < nn_sampler_calls(s); i++) {
-        nn_sampler_scale_input(s, i, x, input);
-        OK(sd_session_predict(session, input, nn_sampler_timestep(s, i), 1.5, input + n));
-        nn_sampler_step(s, i, input + n, x, NULL);
-    }
-    nn_sampler_destroy(s);
-    nn_free(input);
+    for (int i = 0; i < m->text.max_positions; i++) ids[i] = step * i % 1000, weight[i] = 1;
+    return (
+        sd_prompt){ .n_windows = 1, .length = m->text.max_positions, .ids = ids, .weight = weight };
 }
 
 static sample draw_picture(const char *device, nn_dtype dtype)
@@ -210,10 +203,18 @@ static sample draw_picture(const char *device, nn_dtype dtype)
     const nn_noise_config config = nn_noise_config_sd14();
     int64_t side = m.unet.sample_size, pixels = side * vae_stride(&m.vae);
     sample s = { .n_latent = side * side * m.unet.in_channels, .n_picture = pixels * pixels * 3 };
-    int32_t ids[2][64] = { { 0 } };
-    nn_rng rng = nn_rng_make(3, "start", 0);
-    assert_true(m.text.max_positions <= NN_COUNT(ids[0]));
-    for (int i = 0; i < m.text.max_positions; i++) ids[0][i] = 31 * i % 1000, ids[1][i] = 7;
+    int32_t ids[2][64];
+    float weight[64];
+    assert_true(m.text.max_positions <= NN_COUNT(weight));
+    const sd_prompt prompt = make_prompt(&m, 31, ids[0], weight);
+    const sd_prompt negative = make_prompt(&m, 7, ids[1], weight);
+    const sd_session_options o = {
+        .batch = 1, .latent_height = side, .latent_width = side, .windows = 1, .guided = true
+    };
+    const sd_draw_options how = {
+        .scheduler = "ddim", .n_steps = SAMPLER_STEPS, .guidance = 1.5, .rng = SD_RNG_PHILOX
+    };
+    const uint64_t seed = 3;
     s.latent = nn_alloc(s.n_latent, sizeof(float));
     s.picture = nn_alloc(s.n_picture, sizeof(float));
     assert_true(s.latent && s.picture);
@@ -223,10 +224,10 @@ static sample draw_picture(const char *device, nn_dtype dtype)
     OK(nn_params_alloc(m.vae_params, d, false));
     OK(nn_params_init(m.params, 3));
     OK(nn_params_init(m.vae_params, 4));
-    nn_rng_normal_fill(&rng, s.latent, s.n_latent);
-    OK(sd_session_create(&m, d, 1, side, side, true, &session));
-    OK(sd_session_prompt(session, ids[0], ids[1]));
-    denoise(session, &m.noise, s.latent, s.n_latent);
+    OK(sd_session_create(&m, d, &o, &session));
+    OK(sd_session_prompts(session, (const sd_prompt *[]){ &prompt },
+                          (const sd_prompt *[]){ &negative }));
+    OK(sd_draw(session, &how, 1, &seed, NULL, NULL, s.latent));
     OK(sd_codec_create(&m.vae, m.vae_params, d, 1, pixels, pixels, &codec));
     OK(sd_codec_decode(codec, 1, s.latent, s.picture));
     sd_codec_destroy(codec);
