@@ -9,6 +9,7 @@
 
 #include "engine/base/alloc.h"
 #include "engine/base/rng.h"
+#include "engine/params.h"
 #include "kernels/ref/ref.h"
 #include "tests/unit/engine_check.h"
 
@@ -205,6 +206,21 @@ static inline nn_device *far_open(void)
     d->arithmetic = NN_F32;
     OK(nn_pool_create(1, &d->pool));
     return d;
+}
+
+/* That device, or ref to compare with. */
+static inline nn_device *open_one(bool far, nn_dtype dtype)
+{
+    nn_device *d = far ? far_open() : open_device("ref", 1);
+    OK(nn_device_compute(d, dtype));
+    return d;
+}
+
+static inline uint64_t hash_of(const nn_params *p)
+{
+    uint64_t hash;
+    OK(nn_params_hash(p, &hash));
+    return hash;
 }
 
 #endif

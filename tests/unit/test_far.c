@@ -6,7 +6,6 @@
 
 #include <math.h>
 
-#include "data/safetensors.h"
 #include "engine/base/rng.h"
 #include "engine/checkpoint.h"
 #include "engine/optim.h"
@@ -16,13 +15,6 @@
 #include "models/sd_session.h"
 
 enum { BATCH = 2, SIDE = 4, WORDS = 5 };
-
-static nn_device *open_one(bool far, nn_dtype dtype)
-{
-    nn_device *d = far ? far_open() : open_device("ref", 1);
-    OK(nn_device_compute(d, dtype));
-    return d;
-}
 
 static float *draw(const char *what, int64_t n)
 {
@@ -138,13 +130,6 @@ static float learn(school *s, int from, int to)
     nn_free(x);
     nn_free(y);
     return loss;
-}
-
-static uint64_t hash_of(const nn_params *p)
-{
-    uint64_t hash;
-    OK(nn_params_hash(p, &hash));
-    return hash;
 }
 
 typedef struct outcome {
@@ -379,73 +364,6 @@ static void test_weight_files(void **unused)
     assert_true(hash[0] == hash[1]);
 }
 
-/* -- files larger than what the host holds of them -- */
-
-enum { WIDE = NN_SAFETENSORS_PIECE / sizeof(float) };
-
-static nn_params *wide_store(nn_device *d, bool with_grads)
-{
-    nn_params *p;
-    nn_param *unused;
-    OK(nn_params_create(&p));
-    OK(nn_params_declare(p, "wide", NN_NORMAL(1), 2, (int64_t[]){ 2, WIDE + 3 }, &unused));
-    OK(nn_params_declare(p, "narrow", NN_NORMAL(1), 1, (int64_t[]){ 5 }, &unused));
-    OK(nn_params_alloc(p, d, with_grads));
-    return p;
-}
-
-static void test_checkpoint_in_pieces(void **unused)
-{
-    const nn_adamw_options options = NN_ADAMW_DEFAULTS;
-    nn_device *d = open_one(true, NN_F32);
-    nn_params *p = wide_store(d, true);
-    nn_optimizer *o;
-    nn_checkpoint state = { .step = 1, .config = (char *)"" };
-    bool found;
-    (void)unused;
-    OK(nn_params_init(p, 1));
-    OK(nn_optimizer_create(p, &options, &o));
-    OK(nn_device_convert(d, p->n_elems, NN_F32, p->values, NN_F32, o->v));
-    uint64_t hash = hash_of(p);
-    far_state.most_read = 0;
-    OK(nn_checkpoint_save(scratch_path, 1, &state, o));
-    assert_int_equal(far_state.most_read, NN_SAFETENSORS_PIECE);
-    OK(nn_params_init(p, 2));
-    OK(nn_device_convert(d, p->n_elems, NN_F32, o->m, NN_F32, o->v));
-    OK(nn_checkpoint_resume(scratch_path, &state, o, &found));
-    assert_true(found && hash_of(p) == hash);
-    OK(nn_device_convert(d, p->n_elems, NN_F32, o->v, NN_F32, p->values));
-    assert_true(hash_of(p) == hash);
-    nn_free(state.config);
-    nn_optimizer_destroy(o);
-    nn_params_destroy(p);
-    nn_device_close(d);
-}
-
-static void test_weights_in_pieces(void **unused)
-{
-    static const nn_dtype dtypes[] = { NN_F32, NN_BF16, NN_F16 };
-    nn_device *d = open_one(true, NN_F32), *half = open_one(true, NN_BF16);
-    nn_params *p = wide_store(d, false), *q = wide_store(d, false), *r = wide_store(half, false);
-    (void)unused;
-    OK(nn_params_init(p, 1));
-    for (int k = 0; k < NN_COUNT(dtypes); k++) {
-        far_state.most_read = far_state.most_written = 0;
-        OK(nn_params_save(p, scratch("w.safetensors"), NULL, 0, dtypes[k]));
-        OK(nn_params_load(q, scratch("w.safetensors"), NULL, 0, NULL));
-        OK(nn_params_load(r, scratch("w.safetensors"), NULL, 0, NULL));
-        assert_true(far_state.most_read <= 2 * NN_SAFETENSORS_PIECE);
-        assert_true(far_state.most_written <= NN_SAFETENSORS_PIECE);
-        assert_int_equal(hash_of(p) == hash_of(q), dtypes[k] == NN_F32);
-        if (dtypes[k] == NN_BF16) assert_true(hash_of(q) == hash_of(r)); /* vectors too */
-    }
-    nn_params_destroy(p);
-    nn_params_destroy(q);
-    nn_params_destroy(r);
-    nn_device_close(d);
-    nn_device_close(half);
-}
-
 static void test_views_are_read(void **unused)
 {
     nn_device *d = open_one(true, NN_F32);
@@ -517,8 +435,6 @@ int main(void)
         cmocka_unit_test(test_sampling),
         cmocka_unit_test(test_captioning),
         cmocka_unit_test_setup_teardown(test_weight_files, scratch_make, scratch_remove),
-        cmocka_unit_test_setup_teardown(test_checkpoint_in_pieces, scratch_make, scratch_remove),
-        cmocka_unit_test_setup_teardown(test_weights_in_pieces, scratch_make, scratch_remove),
         cmocka_unit_test(test_views_are_read),
         cmocka_unit_test(test_detector),
     };
