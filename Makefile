@@ -218,7 +218,8 @@ simulated := $(patsubst %.cu,build/cusim-test/%,$(filter-out %/test_race.cu,$(wi
 
 unit: tests all
 	@$(MAKE) --no-print-directory CUDA=sim CPU=0 BUILD=build/cusim-test build/cusim-test/tests/op_test cusim_tests cuda_tests
-	@BIN=$(BIN) tests/run -j 2 "build/cusim-test/tests/op_test --device cuda" $(simulated) $(op_test) $(unit_tests) $(tool_tests)
+	@BIN=$(BIN) tests/run -j 2 "build/cusim-test/tests/op_test --device cuda" \
+	    "build/cusim-test/tests/op_test attention --device cuda --dtype bf16 --prefer cudnn" $(simulated) $(op_test) $(unit_tests) $(tool_tests)
 
 test-slow: packages
 	@$(MAKE) --no-print-directory -j$(JOBS) unit
