@@ -8,6 +8,7 @@
 
 #include "models/decode.h"
 #include "models/sampler.h"
+#include "models/sd_session.h"
 
 /* By how much more bf16 may differ, as a share of the largest value. */
 static double share_of(nn_dtype dtype)
@@ -194,11 +195,28 @@ static void denoise(sd_session *session, const nn_noise_schedule *noise, float *
     OK(nn_sampler_create("ddim", &(nn_sampler_options){ 0 }, noise, SAMPLER_STEPS, n, &s));
     for (int i = 0; i < nn_sampler_calls(s); i++) {
         nn_sampler_scale_input(s, i, x, input);
-        OK(sd_session_predict(session, input, nn_sampler_timestep(s, i), 1.5, input + n));
+        OK(sd_session_predict(session, input, nn_sampler_timestep(s, i), 1.5, 0, input + n));
         nn_sampler_step(s, i, input + n, x, NULL);
     }
     nn_sampler_destroy(s);
     nn_free(input);
+}
+
+enum { MOST_IDS = 64 };
+
+/* Two prompts of one window. */
+static void tell_prompts(sd_session *session, int64_t length)
+{
+    int32_t ids[2][MOST_IDS];
+    float weight[MOST_IDS];
+    sd_prompt prompt[2];
+    assert_true(length <= MOST_IDS);
+    for (int i = 0; i < MOST_IDS; i++) ids[0][i] = 31 * i % 1000, ids[1][i] = 7, weight[i] = 1;
+    for (int k = 0; k < 2; k++)
+        prompt[k] =
+            (sd_prompt){ .n_windows = 1, .length = length, .ids = ids[k], .weight = weight };
+    OK(sd_session_prompts(session, (const sd_prompt *[]){ &prompt[0] },
+                          (const sd_prompt *[]){ &prompt[1] }));
 }
 
 static sample draw_picture(const char *device, nn_dtype dtype)
@@ -209,11 +227,11 @@ static sample draw_picture(const char *device, nn_dtype dtype)
     sd_codec *codec;
     const nn_noise_config config = nn_noise_config_sd14();
     int64_t side = m.unet.sample_size, pixels = side * vae_stride(&m.vae);
+    const sd_session_options o = {
+        .batch = 1, .latent_height = side, .latent_width = side, .windows = 1, .guided = true
+    };
     sample s = { .n_latent = side * side * m.unet.in_channels, .n_picture = pixels * pixels * 3 };
-    int32_t ids[2][64] = { { 0 } };
     nn_rng rng = nn_rng_make(3, "start", 0);
-    assert_true(m.text.max_positions <= NN_COUNT(ids[0]));
-    for (int i = 0; i < m.text.max_positions; i++) ids[0][i] = 31 * i % 1000, ids[1][i] = 7;
     s.latent = nn_alloc(s.n_latent, sizeof(float));
     s.picture = nn_alloc(s.n_picture, sizeof(float));
     assert_true(s.latent && s.picture);
@@ -224,8 +242,8 @@ static sample draw_picture(const char *device, nn_dtype dtype)
     OK(nn_params_init(m.params, 3));
     OK(nn_params_init(m.vae_params, 4));
     nn_rng_normal_fill(&rng, s.latent, s.n_latent);
-    OK(sd_session_create(&m, d, 1, side, side, true, &session));
-    OK(sd_session_prompt(session, ids[0], ids[1]));
+    OK(sd_session_create(&m, d, &o, &session));
+    tell_prompts(session, m.text.max_positions);
     denoise(session, &m.noise, s.latent, s.n_latent);
     OK(sd_codec_create(&m.vae, m.vae_params, d, 1, pixels, pixels, &codec));
     OK(sd_codec_decode(codec, 1, s.latent, s.picture));
