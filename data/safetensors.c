@@ -7,73 +7,13 @@
 #include <string.h>
 
 #include "engine/base/alloc.h"
-#include "engine/base/half.h"
 #include "engine/base/str.h"
-
-static const struct {
-    const char *name;
-    int bits;
-} dtypes[] = {
-#define X(name, bits) { #name, bits },
-    NN_ST_DTYPES(X)
-#undef X
-};
-
-const char *nn_st_dtype_name(nn_st_dtype dtype)
-{
-    return dtypes[dtype].name;
-}
-
-int nn_st_dtype_bits(nn_st_dtype dtype)
-{
-    return dtypes[dtype].bits;
-}
-
-int64_t nn_safetensor_elements(const nn_safetensor *t)
-{
-    int64_t n = 1;
-    for (int i = 0; i < t->rank; i++) n *= t->dim[i];
-    return n;
-}
-
-nn_status nn_safetensor_to_f32(const nn_safetensor *t, float *out)
-{
-    return nn_safetensor_part_to_f32(t, 0, nn_safetensor_elements(t), out);
-}
-
-nn_status nn_safetensor_part_to_f32(const nn_safetensor *t, int64_t first, int64_t n, float *out)
-{
-    const char *p = (const char *)t->data + first * nn_st_dtype_bits(t->dtype) / 8;
-    switch (t->dtype) {
-    case NN_ST_F32:
-        if (n) memcpy(out, p, (size_t)n * sizeof(float));
-        return NN_OK;
-    case NN_ST_F64:
-        for (int64_t i = 0; i < n; i++) {
-            double x;
-            memcpy(&x, p + i * 8, sizeof(x));
-            out[i] = (float)x;
-        }
-        return NN_OK;
-    case NN_ST_F16:
-    case NN_ST_BF16:
-        for (int64_t i = 0; i < n; i++) {
-            uint16_t h;
-            memcpy(&h, p + i * 2, sizeof(h));
-            out[i] = t->dtype == NN_ST_F16 ? nn_f16_to_f32(h) : nn_bf16_to_f32(h);
-        }
-        return NN_OK;
-    default:
-        return nn_fail(NN_UNSUPPORTED, "tensor '%s' is %s, a float dtype was expected", t->name,
-                       nn_st_dtype_name(t->dtype));
-    }
-}
 
 /* Refuse headers whose JSON would need far more memory than their tensors can justify: each tensor
  * has at most 8 dimensions, 2 offsets and 3 keys, so commas and brackets are bounded. */
 static nn_status check_structure(const char *path, const char *header, int64_t n)
 {
-    const int64_t most = (int64_t)NN_SAFETENSORS_MOST * 20;
+    const int64_t most = (int64_t)NN_WEIGHT_FILE_MOST * 20;
     int64_t marks = 0;
     bool quoted = false;
     for (int64_t i = 0; i < n; i++) {
@@ -87,7 +27,7 @@ static nn_status check_structure(const char *path, const char *header, int64_t n
     }
     if (marks <= most) return NN_OK;
     return nn_fail(NN_FORMAT, "%s: the header has %lld commas and brackets, %d tensors need fewer",
-                   path, (long long)marks, NN_SAFETENSORS_MOST);
+                   path, (long long)marks, NN_WEIGHT_FILE_MOST);
 }
 
 /* Rules 1 and the textual part of 2: lengths, first byte, UTF-8. */
@@ -117,12 +57,12 @@ static nn_status check_header(const char *path, const nn_map *map, int64_t *head
     return check_structure(path, header, (int64_t)n);
 }
 
-static nn_status read_dtype(const char *path, const json_t *entry, nn_safetensor *t)
+static nn_status read_dtype(const char *path, const json_t *entry, nn_weight *t)
 {
     const char *name = json_string_value(json_object_get(entry, "dtype"));
     if (!name) return nn_fail(NN_FORMAT, "%s: tensor '%.200s' has no dtype", path, t->name);
     for (int i = 0; i < NN_ST_COUNT; i++) {
-        if (strcmp(dtypes[i].name, name) != 0) continue;
+        if (strcmp(nn_st_dtype_name((nn_st_dtype)i), name) != 0) continue;
         t->dtype = (nn_st_dtype)i;
         return NN_OK;
     }
@@ -131,14 +71,14 @@ static nn_status read_dtype(const char *path, const json_t *entry, nn_safetensor
 }
 
 /* The shape, and t->bytes as it demands. */
-static nn_status read_shape(const char *path, const json_t *entry, nn_safetensor *t)
+static nn_status read_shape(const char *path, const json_t *entry, nn_weight *t)
 {
     const json_t *shape = json_object_get(entry, "shape");
     if (!json_is_array(shape))
         return nn_fail(NN_FORMAT, "%s: tensor '%.200s' has no shape", path, t->name);
-    if (json_array_size(shape) > NN_SAFETENSORS_RANK)
+    if (json_array_size(shape) > NN_WEIGHT_RANK)
         return nn_fail(NN_FORMAT, "%s: tensor '%.200s' has %zu dimensions, at most %d are read",
-                       path, t->name, json_array_size(shape), NN_SAFETENSORS_RANK);
+                       path, t->name, json_array_size(shape), NN_WEIGHT_RANK);
     t->rank = (int)json_array_size(shape);
     int64_t bits = nn_st_dtype_bits(t->dtype);
     for (int i = 0; i < t->rank; i++) {
@@ -159,7 +99,7 @@ static nn_status read_shape(const char *path, const json_t *entry, nn_safetensor
 }
 
 static nn_status read_offsets(const char *path, const json_t *entry, int64_t header_bytes,
-                              const nn_map *map, nn_safetensor *t)
+                              const nn_map *map, nn_weight *t)
 {
     const json_t *offsets = json_object_get(entry, "data_offsets");
     const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
@@ -179,7 +119,7 @@ static nn_status read_offsets(const char *path, const json_t *entry, int64_t hea
     return NN_OK;
 }
 
-static nn_status read_metadata(const char *path, json_t *object, nn_safetensors *file)
+static nn_status read_metadata(const char *path, json_t *object, nn_weight_file *file)
 {
     if (!json_is_object(object)) return nn_fail(NN_FORMAT, "%s: __metadata__ is no object", path);
     file->metadata =
@@ -200,24 +140,24 @@ static nn_status read_metadata(const char *path, json_t *object, nn_safetensors 
 
 static int by_place(const void *a, const void *b)
 {
-    const nn_safetensor *x = a, *y = b;
+    const nn_weight *x = a, *y = b;
     if (x->data != y->data) return (const char *)x->data < (const char *)y->data ? -1 : 1;
     return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* empty ones first */
 }
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const nn_safetensor *)a)->name, ((const nn_safetensor *)b)->name);
+    return strcmp(((const nn_weight *)a)->name, ((const nn_weight *)b)->name);
 }
 
 /* Rules 3 and 5: the tensors fill the data, each beginning where the last one ended. */
-static nn_status check_layout(const char *path, int64_t header_bytes, nn_safetensors *file)
+static nn_status check_layout(const char *path, int64_t header_bytes, nn_weight_file *file)
 {
     const unsigned char *data = file->map.data + 8 + header_bytes, *next = data;
     const unsigned char *end = file->map.data + file->map.size;
     if (file->n) qsort(file->tensor, (size_t)file->n, sizeof(*file->tensor), by_place);
     for (int64_t i = 0; i < file->n; i++) {
-        const nn_safetensor *t = &file->tensor[i];
+        const nn_weight *t = &file->tensor[i];
         const unsigned char *begin = t->data;
         if (begin != next)
             return nn_fail(NN_FORMAT, "%s: tensor '%.200s' begins at %lld, %s %lld", path, t->name,
@@ -234,9 +174,9 @@ static nn_status check_layout(const char *path, int64_t header_bytes, nn_safeten
 }
 
 static nn_status read_tensor(const char *path, const char *name, const json_t *entry,
-                             int64_t header_bytes, nn_safetensors *file)
+                             int64_t header_bytes, nn_weight_file *file)
 {
-    nn_safetensor *t = &file->tensor[file->n++];
+    nn_weight *t = &file->tensor[file->n++];
     NN_NEED(t->name = nn_arena_strdup(&file->arena, name));
     NN_TRY(read_dtype(path, entry, t));
     NN_TRY(read_shape(path, entry, t));
@@ -244,11 +184,11 @@ static nn_status read_tensor(const char *path, const char *name, const json_t *e
 }
 
 static nn_status read_entries(const char *path, json_t *root, int64_t header_bytes,
-                              nn_safetensors *file)
+                              nn_weight_file *file)
 {
-    if (json_object_size(root) > NN_SAFETENSORS_MOST)
+    if (json_object_size(root) > NN_WEIGHT_FILE_MOST)
         return nn_fail(NN_FORMAT, "%s: has %zu tensors, at most %d are read", path,
-                       json_object_size(root), NN_SAFETENSORS_MOST);
+                       json_object_size(root), NN_WEIGHT_FILE_MOST);
     file->tensor =
         nn_arena_alloc(&file->arena, (int64_t)json_object_size(root), sizeof(*file->tensor));
     NN_NEED(file->tensor);
@@ -263,7 +203,7 @@ static nn_status read_entries(const char *path, json_t *root, int64_t header_byt
     return check_layout(path, header_bytes, file);
 }
 
-static nn_status open_mapped(const char *path, nn_safetensors *file)
+static nn_status read_file(const char *path, nn_weight_file *file)
 {
     int64_t header_bytes = 0;
     json_error_t error;
@@ -278,32 +218,14 @@ static nn_status open_mapped(const char *path, nn_safetensors *file)
     return status;
 }
 
-nn_status nn_safetensors_open(const char *path, nn_safetensors *file)
+static bool recognises(const nn_map *map)
 {
-    *file = (nn_safetensors){ 0 };
-    NN_TRY(nn_map_open(path, &file->map));
-    nn_status status = open_mapped(path, file);
-    if (status != NN_OK) nn_safetensors_close(file);
-    return status;
+    return map->size > 8 && map->data[8] == '{';
 }
 
-void nn_safetensors_close(nn_safetensors *file)
-{
-    nn_map_close(&file->map);
-    nn_arena_free(&file->arena);
-    *file = (nn_safetensors){ 0 };
-}
+const nn_weight_format nn_safetensors = { "safetensors", recognises, read_file };
 
-const nn_safetensor *nn_safetensors_find(const nn_safetensors *file, const char *name)
+nn_status nn_safetensors_open(const char *path, nn_weight_file *file)
 {
-    nn_safetensor wanted = { .name = name };
-    if (!file->n) return NULL;
-    return bsearch(&wanted, file->tensor, (size_t)file->n, sizeof(*file->tensor), by_name);
-}
-
-const char *nn_safetensors_metadata(const nn_safetensors *file, const char *key)
-{
-    for (int64_t i = 0; i < file->n_metadata; i++)
-        if (strcmp(file->metadata[i].key, key) == 0) return file->metadata[i].value;
-    return NULL;
+    return nn_weight_file_open_as(path, &nn_safetensors, file);
 }

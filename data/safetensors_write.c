@@ -10,27 +10,26 @@
 
 static int by_size_and_name(const void *a, const void *b)
 {
-    const nn_safetensor *x = *(const nn_safetensor *const *)a;
-    const nn_safetensor *y = *(const nn_safetensor *const *)b;
+    const nn_weight *x = *(const nn_weight *const *)a;
+    const nn_weight *y = *(const nn_weight *const *)b;
     int bits = nn_st_dtype_bits(y->dtype) - nn_st_dtype_bits(x->dtype);
     return bits ? bits : strcmp(x->name, y->name);
 }
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp((*(const nn_safetensor *const *)a)->name,
-                  (*(const nn_safetensor *const *)b)->name);
+    return strcmp((*(const nn_weight *const *)a)->name, (*(const nn_weight *const *)b)->name);
 }
 
-static nn_status check_tensor(const nn_safetensor *t)
+static nn_status check_tensor(const nn_weight *t)
 {
     if (!t->name || !nn_utf8_valid(t->name, (int64_t)strlen(t->name)))
         return nn_fail(NN_ARGUMENT, "a tensor to be written has no name in UTF-8");
     if (strcmp(t->name, "__metadata__") == 0)
         return nn_fail(NN_ARGUMENT, "no tensor may be called __metadata__");
-    if ((unsigned)t->dtype >= NN_ST_COUNT || t->rank < 0 || t->rank > NN_SAFETENSORS_RANK)
+    if ((unsigned)t->dtype >= NN_ST_COUNT || t->rank < 0 || t->rank > NN_WEIGHT_RANK)
         return nn_fail(NN_ARGUMENT, "tensor '%s' has rank %d, at most %d are written", t->name,
-                       t->rank, NN_SAFETENSORS_RANK);
+                       t->rank, NN_WEIGHT_RANK);
     int64_t bits = nn_st_dtype_bits(t->dtype);
     bool fits = true;
     for (int i = 0; i < t->rank; i++)
@@ -41,11 +40,11 @@ static nn_status check_tensor(const nn_safetensor *t)
     return NN_OK;
 }
 
-static nn_status check_tensors(const nn_safetensor **order, int64_t n)
+static nn_status check_tensors(const nn_weight **order, int64_t n)
 {
-    if (n > NN_SAFETENSORS_MOST)
+    if (n > NN_WEIGHT_FILE_MOST)
         return nn_fail(NN_ARGUMENT, "%lld tensors to write, at most %d fit", (long long)n,
-                       NN_SAFETENSORS_MOST);
+                       NN_WEIGHT_FILE_MOST);
     for (int64_t i = 0; i < n; i++) NN_TRY(check_tensor(order[i]));
     if (n) qsort(order, (size_t)n, sizeof(*order), by_name);
     for (int64_t i = 1; i < n; i++)
@@ -72,7 +71,7 @@ static nn_status add_metadata(nn_text *header, const nn_st_pair *pair, int64_t n
     return nn_text_add(header, "}");
 }
 
-static nn_status add_entry(nn_text *header, const nn_safetensor *t, int64_t begin)
+static nn_status add_entry(nn_text *header, const nn_weight *t, int64_t begin)
 {
     NN_TRY(nn_text_add(header, ","));
     NN_TRY(nn_json_write_string(header, t->name));
@@ -84,7 +83,7 @@ static nn_status add_entry(nn_text *header, const nn_safetensor *t, int64_t begi
 }
 
 /* The eight length bytes and the header, padded with spaces to a multiple of 8. */
-static nn_status build_header(nn_text *header, const nn_safetensor *const *order, int64_t n,
+static nn_status build_header(nn_text *header, const nn_weight *const *order, int64_t n,
                               const nn_st_pair *metadata, int64_t n_metadata)
 {
     unsigned char length[8] = { 0 };
@@ -105,7 +104,7 @@ static nn_status build_header(nn_text *header, const nn_safetensor *const *order
     return NN_OK;
 }
 
-static nn_status write_pieces(nn_writer *w, const nn_safetensor *t, const nn_st_source *source,
+static nn_status write_pieces(nn_writer *w, const nn_weight *t, const nn_st_source *source,
                               char *piece)
 {
     for (int64_t at = 0; at < t->bytes; at += NN_SAFETENSORS_PIECE) {
@@ -117,7 +116,7 @@ static nn_status write_pieces(nn_writer *w, const nn_safetensor *t, const nn_st_
 }
 
 /* source NULL: the data is where it says. */
-static nn_status write_data(nn_writer *w, const nn_safetensor *const *order, int64_t n,
+static nn_status write_data(nn_writer *w, const nn_weight *const *order, int64_t n,
                             const nn_st_source *source)
 {
     nn_status status = NN_OK;
@@ -130,9 +129,8 @@ static nn_status write_data(nn_writer *w, const nn_safetensor *const *order, int
     return status;
 }
 
-static nn_status write_file(const char *path, const nn_text *header,
-                            const nn_safetensor *const *order, int64_t n,
-                            const nn_st_source *source)
+static nn_status write_file(const char *path, const nn_text *header, const nn_weight *const *order,
+                            int64_t n, const nn_st_source *source)
 {
     nn_writer w;
     nn_status status = nn_writer_open(path, &w);
@@ -143,12 +141,12 @@ static nn_status write_file(const char *path, const nn_text *header,
     return status;
 }
 
-nn_status nn_safetensors_write_from(const char *path, const nn_safetensor *tensors, int64_t n,
+nn_status nn_safetensors_write_from(const char *path, const nn_weight *tensors, int64_t n,
                                     const nn_st_pair *metadata, int64_t n_metadata,
                                     const nn_st_source *source)
 {
     nn_text header = { 0 };
-    const nn_safetensor **order = nn_alloc(n, sizeof(*order));
+    const nn_weight **order = nn_alloc(n, sizeof(*order));
     NN_NEED(order);
     for (int64_t i = 0; i < n; i++) order[i] = &tensors[i];
     nn_status status = check_tensors(order, n);
@@ -162,7 +160,7 @@ nn_status nn_safetensors_write_from(const char *path, const nn_safetensor *tenso
     return status;
 }
 
-nn_status nn_safetensors_write(const char *path, const nn_safetensor *tensors, int64_t n,
+nn_status nn_safetensors_write(const char *path, const nn_weight *tensors, int64_t n,
                                const nn_st_pair *metadata, int64_t n_metadata)
 {
     return nn_safetensors_write_from(path, tensors, n, metadata, n_metadata, NULL);

@@ -14,24 +14,24 @@ enum { MOST_PARTS = 10000, MOST_INDEX_BYTES = 64 << 20 };
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp((*(const nn_safetensor *const *)a)->name,
-                  (*(const nn_safetensor *const *)b)->name);
+    return strcmp((*(const nn_weight *const *)a)->name, (*(const nn_weight *const *)b)->name);
 }
 
 static nn_status open_file(const char *path, nn_weights *w)
 {
-    NN_NEED(w->part = nn_alloc(1, sizeof(*w->part)));
-    NN_TRY(nn_safetensors_open(path, &w->part[0]));
-    w->n_parts = 1;
-    NN_NEED(w->tensor = nn_alloc(w->part->n, sizeof(*w->tensor)));
-    for (; w->n < w->part->n; w->n++) w->tensor[w->n] = &w->part->tensor[w->n];
+    NN_NEED(w->file = nn_alloc(1, sizeof(*w->file)));
+    NN_TRY(nn_weight_file_open(path, &w->file[0]));
+    w->n_files = 1;
+    NN_NEED(w->tensor = nn_alloc(w->file->n, sizeof(*w->tensor)));
+    for (; w->n < w->file->n; w->n++) w->tensor[w->n] = &w->file->tensor[w->n];
     return NN_OK;
 }
 
 /* A part is a plain file name: no way out of the directory of the index. */
 static bool is_part_name(const char *name)
 {
-    return !strchr(name, '/') && !strchr(name, '\\') && nn_ends_with(name, ".safetensors");
+    return !strchr(name, '/') && !strchr(name, '\\') &&
+           (nn_ends_with(name, ".safetensors") || nn_ends_with(name, ".bin"));
 }
 
 static int by_text(const void *a, const void *b)
@@ -48,8 +48,8 @@ static nn_status part_names(const nn_json *map, const char **names, int64_t *n)
         const char *name = json_string_value(json_object_iter_value(it));
         if (!name || !is_part_name(name))
             return nn_fail(NN_FORMAT,
-                           "%s: tensor '%.200s' lies in '%.200s'; the name of a .safetensors file "
-                           "beside the index was expected",
+                           "%s: tensor '%.200s' lies in '%.200s'; the name of a .safetensors or "
+                           ".bin file beside the index was expected",
                            map->file, json_object_iter_key(it), name ? name : "no file");
         names[all++] = name;
     }
@@ -67,11 +67,11 @@ static nn_status open_parts(const char *index, const char *const *names, int64_t
 {
     const char *slash = strrchr(index, '/');
     int directory = slash ? (int)(slash - index) + 1 : 0;
-    NN_NEED(w->part = nn_alloc(n, sizeof(*w->part)));
-    for (; w->n_parts < n; w->n_parts++) {
-        char *path = nn_format("%.*s%s", directory, index, names[w->n_parts]);
+    NN_NEED(w->file = nn_alloc(n, sizeof(*w->file)));
+    for (; w->n_files < n; w->n_files++) {
+        char *path = nn_format("%.*s%s", directory, index, names[w->n_files]);
         NN_NEED(path);
-        nn_status status = nn_safetensors_open(path, &w->part[w->n_parts]);
+        nn_status status = nn_weight_file_open(path, &w->file[w->n_files]);
         nn_free(path);
         NN_TRY(status);
     }
@@ -89,8 +89,7 @@ static nn_status open_mapped(const char *path, const nn_json *map, const char **
         const char *file = json_string_value(json_object_iter_value(it));
         const char **place = bsearch(&file, names, (size_t)n, sizeof(*names), by_text);
         NN_ASSERT(place);
-        const nn_safetensor *t =
-            nn_safetensors_find(&w->part[place - names], json_object_iter_key(it));
+        const nn_weight *t = nn_weight_file_find(&w->file[place - names], json_object_iter_key(it));
         if (!t)
             return nn_fail(NN_FORMAT, "%s: tensor '%.200s' is not in '%s', where the index puts it",
                            path, json_object_iter_key(it), file);
@@ -118,32 +117,40 @@ static nn_status open_index(const char *path, nn_weights *w)
     return status;
 }
 
+static nn_status open_if_there(const char *path, const char *name, const char *suffix,
+                               nn_weights *w, bool *found)
+{
+    char *file = nn_format("%s/%s%s", path, name, suffix);
+    NN_NEED(file);
+    nn_status status = NN_OK;
+    *found = nn_file_exists(file);
+    if (*found) status = nn_ends_with(file, ".json") ? open_index(file, w) : open_file(file, w);
+    nn_free(file);
+    return status;
+}
+
 static nn_status open_directory(const char *path, nn_weights *w)
 {
-    static const char *const names[] = {
-        "diffusion_pytorch_model.safetensors",
-        "model.safetensors",
-        "diffusion_pytorch_model.fp16.safetensors",
-        "model.fp16.safetensors",
-        "diffusion_pytorch_model.safetensors.index.json",
-        "model.safetensors.index.json",
-        "diffusion_pytorch_model.safetensors.index.fp16.json",
-        "model.safetensors.index.fp16.json",
+    static const char *const names[] = { "diffusion_pytorch_model", "model", "pytorch_model" };
+    static const char *const suffixes[] = {
+        ".safetensors",
+        ".fp16.safetensors",
+        ".safetensors.index.json",
+        ".safetensors.index.fp16.json",
+        ".bin",
+        ".fp16.bin",
+        ".bin.index.json",
     };
-    for (int i = 0; i < NN_COUNT(names); i++) {
-        char *file = nn_format("%s/%s", path, names[i]);
-        NN_NEED(file);
-        bool exists = nn_file_exists(file);
-        nn_status status = !exists                       ? NN_OK
-                           : nn_ends_with(file, ".json") ? open_index(file, w)
-                                                         : open_file(file, w);
-        nn_free(file);
-        if (exists) return status;
-    }
+    bool found = false;
+    for (int s = 0; s < NN_COUNT(suffixes); s++)
+        for (int i = 0; i < NN_COUNT(names); i++) {
+            NN_TRY(open_if_there(path, names[i], suffixes[s], w, &found));
+            if (found) return NN_OK;
+        }
     return nn_fail(NN_NOT_FOUND,
-                   "%s: no %s, %s, fp16 variant or index in this directory; weights in .bin files "
-                   "have to be converted to safetensors",
-                   path, names[0], names[1]);
+                   "%s: no %s.safetensors, %s.safetensors, %s.bin, fp16 variant or index in this "
+                   "directory",
+                   path, names[0], names[1], names[2]);
 }
 
 nn_status nn_weights_open(const char *path, nn_weights *w)
@@ -151,27 +158,20 @@ nn_status nn_weights_open(const char *path, nn_weights *w)
     struct stat info;
     *w = (nn_weights){ 0 };
     bool directory = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-    nn_status status = directory                     ? open_directory(path, w)
-                       : nn_ends_with(path, ".json") ? open_index(path, w)
-                                                     : open_file(path, w);
+    nn_status status = (w->path = nn_strdup(path)) == NULL ? NN_MEMORY
+                       : directory                         ? open_directory(path, w)
+                       : nn_ends_with(path, ".json")       ? open_index(path, w)
+                                                           : open_file(path, w);
     if (status != NN_OK) nn_weights_close(w);
     return status;
 }
 
 void nn_weights_close(nn_weights *w)
 {
-    for (int64_t i = 0; i < w->n_parts; i++) nn_safetensors_close(&w->part[i]);
-    nn_free(w->part);
+    for (int64_t i = 0; i < w->n_files; i++) nn_weight_file_close(&w->file[i]);
+    nn_free(w->file);
     nn_free(w->tensor);
+    nn_free(w->path);
+    nn_arena_free(&w->arena);
     *w = (nn_weights){ 0 };
-}
-
-const nn_safetensor *nn_weights_find(const nn_weights *w, const char *name)
-{
-    nn_safetensor wanted = { .name = name };
-    const nn_safetensor *key = &wanted;
-    if (!w->n) return NULL;
-    const nn_safetensor **found =
-        bsearch(&key, w->tensor, (size_t)w->n, sizeof(*w->tensor), by_name);
-    return found ? *found : NULL;
 }

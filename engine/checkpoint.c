@@ -35,11 +35,11 @@ typedef struct saver {
     nn_params *params;
     section sections[SECTIONS];
     nn_arena arena; /* names and metadata */
-    nn_safetensor *tensors;
+    nn_weight *tensors;
     int64_t n;
 } saver;
 
-static nn_status fetch(void *ctx, const nn_safetensor *t, int64_t at, int64_t n, void *out)
+static nn_status fetch(void *ctx, const nn_weight *t, int64_t at, int64_t n, void *out)
 {
     nn_device *d = ctx;
     return d->backend->read(d, out, (const char *)t->data + at, n);
@@ -52,11 +52,11 @@ static nn_status list_tensors(saver *s)
     for (int k = 0; k < SECTIONS; k++) {
         for (int64_t i = 0; s->sections[k].values && i < s->params->n; i++) {
             const nn_param *p = s->params->items[i];
-            nn_safetensor *t = &s->tensors[s->n++];
-            *t = (nn_safetensor){ .dtype = NN_ST_F32,
-                                  .rank = p->view.rank,
-                                  .data = s->sections[k].values + p->offset,
-                                  .bytes = nn_view_bytes(&p->view) };
+            nn_weight *t = &s->tensors[s->n++];
+            *t = (nn_weight){ .dtype = NN_ST_F32,
+                              .rank = p->view.rank,
+                              .data = s->sections[k].values + p->offset,
+                              .bytes = nn_view_bytes(&p->view) };
             memcpy(t->dim, p->view.dim, sizeof(p->view.dim));
             NN_NEED(t->name = nn_arena_format(&s->arena, "%s%s", s->sections[k].prefix, p->name));
         }
@@ -135,9 +135,9 @@ static nn_status list_checkpoints(const char *directory, char ***names, int64_t 
 
 static bool readable(const char *path)
 {
-    nn_safetensors file;
+    nn_weight_file file;
     if (nn_safetensors_open(path, &file) != NN_OK) return false;
-    nn_safetensors_close(&file);
+    nn_weight_file_close(&file);
     return true;
 }
 
@@ -205,16 +205,16 @@ nn_status nn_checkpoint_save(const char *directory, int keep, const nn_checkpoin
 
 /* -- loading -- */
 
-static nn_status meta_text(const nn_safetensors *file, const char *path, const char *key,
+static nn_status meta_text(const nn_weight_file *file, const char *path, const char *key,
                            const char **value)
 {
-    *value = nn_safetensors_metadata(file, key);
+    *value = nn_weight_file_metadata(file, key);
     if (*value) return NN_OK;
     return nn_fail(NN_FORMAT, "%s: has no metadata '%s': it is no checkpoint of training", path,
                    key);
 }
 
-static nn_status meta_number(const nn_safetensors *file, const char *path, const char *key,
+static nn_status meta_number(const nn_weight_file *file, const char *path, const char *key,
                              int base, uint64_t *value)
 {
     const char *text;
@@ -227,7 +227,7 @@ static nn_status meta_number(const nn_safetensors *file, const char *path, const
                    text);
 }
 
-static nn_status read_state(const nn_safetensors *file, const char *path, nn_checkpoint *state,
+static nn_status read_state(const nn_weight_file *file, const char *path, nn_checkpoint *state,
                             int64_t *updates)
 {
     const char *config;
@@ -251,7 +251,7 @@ static nn_status read_state(const nn_safetensors *file, const char *path, nn_che
 }
 
 static nn_status check_tensor(const char *path, const char *name, const nn_param *p,
-                              const nn_safetensor *t)
+                              const nn_weight *t)
 {
     if (!t)
         return nn_fail(NN_NOT_FOUND,
@@ -267,8 +267,8 @@ static nn_status check_tensor(const char *path, const char *name, const nn_param
 }
 
 /* found[section * n + i]: the tensor of each parameter and section that the optimizer has. */
-static nn_status find_tensors(const nn_safetensors *file, const char *path, const nn_optimizer *o,
-                              const nn_safetensor **found)
+static nn_status find_tensors(const nn_weight_file *file, const char *path, const nn_optimizer *o,
+                              const nn_weight **found)
 {
     section sections[SECTIONS];
     list_sections(o, sections);
@@ -277,7 +277,7 @@ static nn_status find_tensors(const nn_safetensors *file, const char *path, cons
             const nn_param *p = o->params->items[i];
             char *name = nn_format("%s%s", sections[k].prefix, p->name);
             NN_NEED(name);
-            const nn_safetensor *t = nn_safetensors_find(file, name);
+            const nn_weight *t = nn_weight_file_find(file, name);
             nn_status status = check_tensor(path, name, p, t);
             nn_free(name);
             NN_TRY(status);
@@ -287,14 +287,14 @@ static nn_status find_tensors(const nn_safetensors *file, const char *path, cons
     return NN_OK;
 }
 
-static nn_status copy_tensors(const nn_safetensor *const *found, const nn_optimizer *o)
+static nn_status copy_tensors(const nn_weight *const *found, const nn_optimizer *o)
 {
     section sections[SECTIONS];
     nn_device *d = o->params->device;
     list_sections(o, sections);
     for (int k = 0; k < SECTIONS; k++) {
         for (int64_t i = 0; sections[k].values && i < o->params->n; i++) {
-            const nn_safetensor *t = found[k * o->params->n + i];
+            const nn_weight *t = found[k * o->params->n + i];
             float *place = sections[k].values + o->params->items[i]->offset;
             NN_TRY(d->backend->write(d, place, t->data, t->bytes));
         }
@@ -303,11 +303,11 @@ static nn_status copy_tensors(const nn_safetensor *const *found, const nn_optimi
 }
 
 /* Everything that can fail comes before the first value changes. */
-static nn_status load_file(const nn_safetensors *file, const char *path, nn_checkpoint *state,
+static nn_status load_file(const nn_weight_file *file, const char *path, nn_checkpoint *state,
                            nn_optimizer *o)
 {
     int64_t updates = 0;
-    const nn_safetensor **found = nn_alloc(SECTIONS * o->params->n, sizeof(*found));
+    const nn_weight **found = nn_alloc(SECTIONS * o->params->n, sizeof(*found));
     NN_NEED(found);
     nn_status status = find_tensors(file, path, o, found);
     if (status == NN_OK) status = read_state(file, path, state, &updates);
@@ -324,11 +324,11 @@ static nn_status load_file(const nn_safetensors *file, const char *path, nn_chec
 
 nn_status nn_checkpoint_load(const char *path, nn_checkpoint *state, nn_optimizer *optimizer)
 {
-    nn_safetensors file;
+    nn_weight_file file;
     nn_checkpoint loaded = { 0 };
     NN_TRY(nn_safetensors_open(path, &file));
     nn_status status = load_file(&file, path, &loaded, optimizer);
-    nn_safetensors_close(&file);
+    nn_weight_file_close(&file);
     if (status == NN_OK) *state = loaded;
     return status;
 }

@@ -1,10 +1,10 @@
 /* Names and shapes are checked in one walk over the store, values move in a second one. */
 #include "engine/weights.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "data/weights.h"
+#include "data/safetensors.h"
 #include "engine/base/alloc.h"
 #include "engine/base/half.h"
 #include "engine/base/log.h"
@@ -36,47 +36,42 @@ static nn_status name_in_file(const naming *by, const char *ours, char **name)
 }
 
 typedef struct loader {
-    nn_params *params;
-    const char *path;
+    const nn_params *params;
     naming by;
-    nn_weights file;
-    const nn_safetensor **tensor; /* by index of the parameter; NULL: takes no part */
+    const nn_weights *weights;
+    const nn_weight **tensor; /* by index of the parameter; NULL: takes no part */
 } loader;
 
-static nn_status not_there(const loader *l, const char *name)
+static nn_status not_there(const loader *l, const char *name, const nn_view *expected)
 {
     const char *nearest = NULL;
     int least = 1 + (int)strlen(name) / 4;
-    for (int64_t i = 0; i < l->file.n; i++) {
-        int edits = nn_edit_distance(name, l->file.tensor[i]->name);
-        if (edits < least) least = edits, nearest = l->file.tensor[i]->name;
+    for (int64_t i = 0; i < l->weights->n; i++) {
+        int edits = nn_edit_distance(name, l->weights->tensor[i]->name);
+        if (edits < least) least = edits, nearest = l->weights->tensor[i]->name;
     }
-    return nn_fail(NN_NOT_FOUND, "%s: has no tensor '%s' among its %lld%s%s%s", l->path, name,
-                   (long long)l->file.n, nearest ? "; the nearest is '" : "",
+    return nn_fail(NN_NOT_FOUND, "%s: has no tensor '%s' %s among its %lld%s%s%s", l->weights->path,
+                   name, nn_weight_shape_text(expected->rank, expected->dim).s,
+                   (long long)l->weights->n, nearest ? "; the nearest is '" : "",
                    nearest ? nearest : "", nearest ? "'" : "");
 }
 
-static bool is_float(const nn_safetensor *t)
+static bool same_shape(const nn_view *v, const nn_weight *t)
 {
-    return t->dtype == NN_ST_F32 || t->dtype == NN_ST_F16 || t->dtype == NN_ST_BF16 ||
-           t->dtype == NN_ST_F64;
+    bool same = t->rank == v->rank;
+    for (int i = 0; same && i < t->rank; i++) same = t->dim[i] == v->dim[i];
+    return same;
 }
 
-static nn_status check_tensor(const loader *l, const nn_param *p, const nn_safetensor *t)
+static nn_status check_tensor(const loader *l, const nn_param *p, const nn_weight *t)
 {
-    bool same = t->rank == p->view.rank;
-    for (int i = 0; same && i < t->rank; i++) same = t->dim[i] == p->view.dim[i];
-    if (!same) {
-        char shape[NN_SAFETENSORS_RANK * 21 + 1] = "";
-        for (int i = 0, at = 0; i < t->rank; i++)
-            at += snprintf(shape + at, sizeof(shape) - (size_t)at, "%s%lld", i ? "," : "",
-                           (long long)t->dim[i]);
-        return nn_fail(NN_SHAPE, "%s: tensor '%s' is [%s], the model expects %s", l->path, t->name,
-                       shape, nn_view_text(&p->view).s);
-    }
-    if (!is_float(t))
+    if (!same_shape(&p->view, t))
+        return nn_fail(NN_SHAPE, "%s: tensor '%s' is %s, the model expects %s", l->weights->path,
+                       t->name, nn_weight_shape_text(t->rank, t->dim).s,
+                       nn_weight_shape_text(p->view.rank, p->view.dim).s);
+    if (!nn_weight_is_float(t))
         return nn_fail(NN_UNSUPPORTED, "%s: tensor '%s' is %s, F32, F16, BF16 or F64 is expected",
-                       l->path, t->name, nn_st_dtype_name(t->dtype));
+                       l->weights->path, t->name, nn_st_dtype_name(t->dtype));
     return NN_OK;
 }
 
@@ -84,75 +79,119 @@ static nn_status match(loader *l)
 {
     for (int64_t i = 0; i < l->params->n; i++) {
         char *name;
-        NN_TRY(name_in_file(&l->by, l->params->items[i]->name, &name));
+        const nn_param *p = l->params->items[i];
+        NN_TRY(name_in_file(&l->by, p->name, &name));
         if (!name) continue;
-        l->tensor[i] = nn_weights_find(&l->file, name);
+        l->tensor[i] = nn_weights_find(l->weights, name);
         nn_status status =
-            l->tensor[i] ? check_tensor(l, l->params->items[i], l->tensor[i]) : not_there(l, name);
+            l->tensor[i] ? check_tensor(l, p, l->tensor[i]) : not_there(l, name, &p->view);
         nn_free(name);
         NN_TRY(status);
     }
     return NN_OK;
 }
 
-static nn_status move_one(loader *l, nn_param *p, const nn_safetensor *t, float *host)
+static nn_status move_one(const nn_weight *t, nn_params *to, nn_param *p, float *host)
 {
     int64_t n = nn_view_elems(&p->view);
     for (int64_t i = 0; i < n; i += CHUNK) {
         int64_t part = nn_min(n - i, CHUNK);
-        NN_TRY(nn_safetensor_part_to_f32(t, i, part, host));
-        NN_TRY(nn_params_write_part(l->params, p, i, part, host));
+        NN_TRY(nn_weight_convert(t, i, part, NN_ST_F32, host));
+        NN_TRY(nn_params_write_part(to, p, i, part, host));
     }
     return NN_OK;
 }
 
-static nn_status move(loader *l)
+static nn_status move(const loader *l, nn_params *to)
 {
     float *host = nn_alloc(CHUNK, sizeof(*host));
     NN_NEED(host);
     nn_status status = NN_OK;
-    for (int64_t i = 0; i < l->params->n && status == NN_OK; i++)
-        if (l->tensor[i]) status = move_one(l, l->params->items[i], l->tensor[i], host);
+    for (int64_t i = 0; i < to->n && status == NN_OK; i++)
+        if (l->tensor[i]) status = move_one(l->tensor[i], to, to->items[i], host);
     nn_free(host);
     return status;
 }
 
-static bool is_used(const loader *l, const nn_safetensor *t)
+static int by_address(const void *a, const void *b)
 {
-    for (int64_t i = 0; i < l->params->n; i++)
-        if (l->tensor[i] == t) return true;
-    return false;
+    const nn_weight *const *x = a, *const *y = b;
+    return (*x > *y) - (*x < *y);
 }
 
-static int64_t count_extra(const loader *l)
+/* used: the tensors that parameters have taken; is sorted. */
+static int64_t count_extra(const nn_weights *w, const nn_weight **used, int64_t n_used)
 {
-    enum { NAMED = 5 };
+    enum { NAMED = 10 };
     int64_t n = 0;
-    for (int64_t i = 0; i < l->file.n; i++)
-        if (!is_used(l, l->file.tensor[i]) && n++ < NAMED)
-            nn_log(NN_LOG_DEBUG, "%s: tensor '%s' is not used", l->path, l->file.tensor[i]->name);
+    if (n_used) qsort(used, (size_t)n_used, sizeof(*used), by_address);
+    for (int64_t i = 0; i < w->n; i++) {
+        const nn_weight *t = w->tensor[i];
+        if (n_used && bsearch(&t, used, (size_t)n_used, sizeof(*used), by_address)) continue;
+        if (n++ < NAMED)
+            nn_log(NN_LOG_INFO, "%s: tensor '%s' %s is not used", w->path, t->name,
+                   nn_weight_shape_text(t->rank, t->dim).s);
+    }
+    if (n > NAMED) nn_log(NN_LOG_INFO, "%s: nor are %lld more", w->path, (long long)n - NAMED);
     return n;
 }
 
-static nn_status load(loader *l, int64_t *n_extra)
+static nn_status report_extra(const loader *l, int64_t *n_extra)
 {
-    l->tensor = nn_alloc(l->params->n, sizeof(*l->tensor));
-    NN_NEED(l->tensor);
-    NN_TRY(match(l));
-    int64_t extra = count_extra(l);
+    const nn_weight **used = nn_alloc(l->params->n, sizeof(*used));
+    NN_NEED(used);
+    int64_t n = 0;
+    for (int64_t i = 0; i < l->params->n; i++)
+        if (l->tensor[i]) used[n++] = l->tensor[i];
+    int64_t extra = count_extra(l->weights, used, n);
     if (n_extra) *n_extra = extra;
-    return move(l);
+    nn_free(used);
+    return NN_OK;
+}
+
+/* to: the store to fill, NULL = only check. */
+static nn_status load(const nn_params *params, const nn_weights *weights, naming by,
+                      int64_t *n_extra, nn_params *to)
+{
+    loader l = { params, by, weights, nn_alloc(params->n, sizeof(*l.tensor)) };
+    NN_NEED(l.tensor);
+    nn_status status = match(&l);
+    if (status == NN_OK) status = report_extra(&l, n_extra);
+    if (status == NN_OK && to) status = move(&l, to);
+    nn_free(l.tensor);
+    return status;
+}
+
+nn_status nn_params_check(const nn_params *params, const nn_weights *weights,
+                          const nn_prefix *prefixes, int n_prefixes, int64_t *n_extra)
+{
+    return load(params, weights, (naming){ prefixes, n_prefixes }, n_extra, NULL);
+}
+
+nn_status nn_params_load_from(nn_params *params, const nn_weights *weights,
+                              const nn_prefix *prefixes, int n_prefixes, int64_t *n_extra)
+{
+    NN_ASSERT(params->sealed && params->dtype == NN_F32);
+    return load(params, weights, (naming){ prefixes, n_prefixes }, n_extra, params);
 }
 
 nn_status nn_params_load(nn_params *params, const char *path, const nn_prefix *prefixes,
                          int n_prefixes, int64_t *n_extra)
 {
-    loader l = { params, path, { prefixes, n_prefixes }, { 0 }, NULL };
-    NN_ASSERT(params->sealed && params->dtype == NN_F32);
-    NN_TRY(nn_weights_open(path, &l.file));
-    nn_status status = load(&l, n_extra);
-    nn_free(l.tensor);
-    nn_weights_close(&l.file);
+    nn_weights weights;
+    NN_TRY(nn_weights_open(path, &weights));
+    nn_status status = nn_params_load_from(params, &weights, prefixes, n_prefixes, n_extra);
+    nn_weights_close(&weights);
+    return status;
+}
+
+nn_status nn_params_load_network(nn_params *params, const char *path, nn_network network,
+                                 const nn_prefix *prefix)
+{
+    nn_weights weights;
+    NN_TRY(nn_weights_open_network(path, network, &weights));
+    nn_status status = nn_params_load_from(params, &weights, prefix, prefix ? 1 : 0, NULL);
+    nn_weights_close(&weights);
     return status;
 }
 
@@ -163,14 +202,15 @@ typedef struct saver {
     const nn_params *params;
     naming by;
     nn_dtype dtype;
-    nn_safetensor *tensors;
+    const nn_network_names *published; /* NULL = a store of ours */
+    nn_weight *tensors;
     int64_t n;
     char **names; /* of the tensors */
     float *host;  /* a piece on its way */
 } saver;
 
 /* Bytes at .. at + n - 1 of a parameter in the dtype of the file. */
-static nn_status fetch(void *ctx, const nn_safetensor *t, int64_t at, int64_t n, void *out)
+static nn_status fetch(void *ctx, const nn_weight *t, int64_t at, int64_t n, void *out)
 {
     saver *w = ctx;
     const nn_param *p = t->data;
@@ -185,24 +225,24 @@ static nn_status fetch(void *ctx, const nn_safetensor *t, int64_t at, int64_t n,
 
 static void add_tensor(saver *w, const nn_param *p, char *name)
 {
-    nn_safetensor *t = &w->tensors[w->n];
+    nn_weight *t = &w->tensors[w->n];
     w->names[w->n++] = name;
-    *t = (nn_safetensor){ .name = name,
-                          .dtype = w->dtype == NN_F32   ? NN_ST_F32
-                                   : w->dtype == NN_F16 ? NN_ST_F16
-                                                        : NN_ST_BF16,
-                          .rank = p->view.rank,
-                          .data = p,
-                          .bytes = nn_view_elems(&p->view) * nn_dtype_bytes(w->dtype) };
+    *t = (nn_weight){ .name = name,
+                      .dtype = w->dtype == NN_F32   ? NN_ST_F32
+                               : w->dtype == NN_F16 ? NN_ST_F16
+                                                    : NN_ST_BF16,
+                      .rank = p->view.rank,
+                      .data = p,
+                      .bytes = nn_view_elems(&p->view) * nn_dtype_bytes(w->dtype) };
     memcpy(t->dim, p->view.dim, sizeof(p->view.dim));
 }
 
 static nn_status collect(saver *w)
 {
     const nn_params *params = w->params;
-    w->tensors = nn_alloc(params->n, sizeof(*w->tensors));
+    w->tensors = nn_alloc(params->n + 1, sizeof(*w->tensors)); /* and a twin */
     NN_NEED(w->tensors);
-    w->names = nn_alloc(params->n, sizeof(*w->names));
+    w->names = nn_alloc(params->n + 1, sizeof(*w->names));
     NN_NEED(w->names);
     w->host = nn_alloc(NN_SAFETENSORS_PIECE / 2, sizeof(*w->host));
     NN_NEED(w->host);
@@ -211,21 +251,40 @@ static nn_status collect(saver *w)
         NN_TRY(name_in_file(&w->by, params->items[i]->name, &name));
         if (name) add_tensor(w, params->items[i], name);
     }
+    bool twin = w->published && w->published->twin;
+    const nn_param *p = twin ? nn_params_find(params, w->published->twin_of) : NULL;
+    if (!p) return NN_OK;
+    char *name = nn_strdup(w->published->twin);
+    NN_NEED(name);
+    add_tensor(w, p, name);
     return NN_OK;
+}
+
+static nn_status save(saver *w, const char *path)
+{
+    NN_ASSERT(w->params->dtype == NN_F32 && w->params->sealed);
+    NN_ASSERT(w->dtype == NN_F32 || w->dtype == NN_F16 || w->dtype == NN_BF16);
+    const nn_st_source source = { fetch, w };
+    nn_status status = collect(w);
+    if (status == NN_OK)
+        status = nn_safetensors_write_from(path, w->tensors, w->n, NULL, 0, &source);
+    for (int64_t i = 0; i < w->n; i++) nn_free(w->names[i]);
+    nn_free(w->names);
+    nn_free(w->host);
+    nn_free(w->tensors);
+    return status;
 }
 
 nn_status nn_params_save(const nn_params *params, const char *path, const nn_prefix *prefixes,
                          int n_prefixes, nn_dtype dtype)
 {
     saver w = { .params = params, .by = { prefixes, n_prefixes }, .dtype = dtype };
-    NN_ASSERT(params->dtype == NN_F32 && params->sealed);
-    NN_ASSERT(dtype == NN_F32 || dtype == NN_F16 || dtype == NN_BF16);
-    const nn_st_source source = { fetch, &w };
-    nn_status status = collect(&w);
-    if (status == NN_OK) status = nn_safetensors_write_from(path, w.tensors, w.n, NULL, 0, &source);
-    for (int64_t i = 0; i < w.n; i++) nn_free(w.names[i]);
-    nn_free(w.names);
-    nn_free(w.host);
-    nn_free(w.tensors);
-    return status;
+    return save(&w, path);
+}
+
+nn_status nn_params_save_network(const nn_params *params, const char *path, nn_network network,
+                                 nn_dtype dtype)
+{
+    saver w = { .params = params, .dtype = dtype, .published = &nn_names_of[network] };
+    return save(&w, path);
 }

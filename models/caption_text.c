@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "data/json.h"
 #include "engine/base/alloc.h"
 #include "engine/base/file.h"
 
@@ -38,16 +39,38 @@ static nn_status open_bpe(const char *dir, caption_words *w)
     return NN_OK;
 }
 
+/* What kind of tokenizer a tokenizer.json is. */
+static nn_status reads_wordpiece(const char *dir, bool *yes)
+{
+    nn_json json, model;
+    const char *type = "";
+    char *path = nn_format("%s/tokenizer.json", dir);
+    NN_NEED(path);
+    nn_status status = nn_json_open(path, NN_JSON_TOKENIZER_BYTES, &json);
+    nn_free(path);
+    NN_TRY(status);
+    status = nn_json_child(&json, "model", &model);
+    if (status == NN_OK) status = nn_json_string(&model, "type", &type);
+    *yes = strcmp(type, "WordPiece") == 0;
+    nn_json_close(&json);
+    return status;
+}
+
 static nn_status open_either(const char *dir, caption_words *w)
 {
     bool lines, json, whole;
     NN_TRY(has_file(dir, "vocab.txt", &lines));
     if (lines) return open_wordpiece(dir, w);
     NN_TRY(has_file(dir, "vocab.json", &json));
+    if (json) return open_bpe(dir, w);
     NN_TRY(has_file(dir, "tokenizer.json", &whole));
-    if (json || whole) return open_bpe(dir, w);
-    return nn_fail(NN_NOT_FOUND,
-                   "%s: no tokenizer; vocab.txt, or vocab.json with merges.txt, is expected", dir);
+    if (!whole)
+        return nn_fail(NN_NOT_FOUND,
+                       "%s: no tokenizer; vocab.txt, vocab.json with merges.txt, or "
+                       "tokenizer.json is expected",
+                       dir);
+    NN_TRY(reads_wordpiece(dir, &lines));
+    return lines ? open_wordpiece(dir, w) : open_bpe(dir, w);
 }
 
 nn_status caption_words_open(const char *dir, caption_words *out)

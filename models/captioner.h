@@ -16,6 +16,9 @@ typedef struct captioner_config {
 nn_status captioner_config_parse(const nn_json *json, captioner_config *out) NN_CHECKED;
 captioner_config captioner_config_blip_base(void);
 
+/* Append the members "vision_config" and "text_config", each with a comma behind it. */
+nn_status captioner_config_write(const captioner_config *c, nn_text *out) NN_CHECKED;
+
 /* pixels [B, S, S, 3] -> [B, tokens, D]; parameters below s.vision_model. */
 nn_tensor *captioner_encode(nn_scope s, const captioner_config *c, nn_tensor *pixels);
 

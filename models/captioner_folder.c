@@ -133,7 +133,7 @@ static nn_status load(const char *dir, nn_device *device, bool exact, captioner_
     NN_TRY(open_words(dir, f));
     NN_TRY(agree(dir, f));
     NN_TRY(declare(f, device, exact));
-    return nn_params_load(f->params, dir, NULL, 0, NULL);
+    return nn_params_load_network(f->params, dir, NN_NETWORK_BLIP, NULL);
 }
 
 nn_status captioner_folder_open(const char *dir, nn_device *device, bool exact,
@@ -176,54 +176,6 @@ void captioner_folder_close(captioner_folder *f)
     *f = (captioner_folder){ 0 };
 }
 
-static nn_status write_vision(const vit_config *v, nn_text *out)
-{
-    return nn_text_add(out,
-                       "  \"vision_config\": {\n"
-                       "    \"model_type\": \"blip_vision_model\",\n"
-                       "    \"image_size\": %lld,\n"
-                       "    \"patch_size\": %lld,\n"
-                       "    \"hidden_size\": %lld,\n"
-                       "    \"intermediate_size\": %lld,\n"
-                       "    \"num_hidden_layers\": %d,\n"
-                       "    \"num_attention_heads\": %d,\n"
-                       "    \"hidden_act\": \"%s\",\n"
-                       "    \"layer_norm_eps\": %g,\n"
-                       "    \"position_init_std\": %g\n"
-                       "  },\n",
-                       (long long)v->image_size, (long long)v->patch_size,
-                       (long long)v->hidden_size, (long long)v->intermediate_size, v->n_layers,
-                       v->heads, config_activation_name(v->act), v->eps, v->position_std);
-}
-
-static nn_status write_text(const text_decoder_config *t, nn_text *out)
-{
-    return nn_text_add(out,
-                       "  \"text_config\": {\n"
-                       "    \"model_type\": \"blip_text_model\",\n"
-                       "    \"vocab_size\": %lld,\n"
-                       "    \"hidden_size\": %lld,\n"
-                       "    \"intermediate_size\": %lld,\n"
-                       "    \"encoder_hidden_size\": %lld,\n"
-                       "    \"max_position_embeddings\": %lld,\n"
-                       "    \"num_hidden_layers\": %d,\n"
-                       "    \"num_attention_heads\": %d,\n"
-                       "    \"hidden_act\": \"%s\",\n"
-                       "    \"layer_norm_eps\": %g,\n"
-                       "    \"hidden_dropout_prob\": %g,\n"
-                       "    \"label_smoothing\": %g,\n"
-                       "    \"bos_token_id\": %d,\n"
-                       "    \"sep_token_id\": %d,\n"
-                       "    \"pad_token_id\": %d,\n"
-                       "    \"tie_word_embeddings\": %s\n"
-                       "  },\n",
-                       (long long)t->vocab_size, (long long)t->hidden_size,
-                       (long long)t->intermediate_size, (long long)t->encoder_width,
-                       (long long)t->max_positions, t->n_layers, t->heads,
-                       config_activation_name(t->act), t->eps, t->dropout, t->label_smoothing,
-                       t->bos, t->eos, t->pad, t->tied ? "true" : "false");
-}
-
 static nn_status write_list(const char *key, const char *items, size_t stride, int n, nn_text *out)
 {
     NN_TRY(nn_text_add(out, "  \"%s\": [", key));
@@ -239,8 +191,7 @@ static nn_status write_config(const captioner_folder *f, nn_text *out)
     const captioner_styles *s = &f->styles;
     NN_TRY(nn_text_add(out, "{\n  \"architectures\": [\"BlipForConditionalGeneration\"],\n"
                             "  \"model_type\": \"blip\",\n"));
-    NN_TRY(write_vision(&f->config.vision, out));
-    NN_TRY(write_text(&f->config.text, out));
+    NN_TRY(captioner_config_write(&f->config, out));
     NN_TRY(write_list("caption_columns", s->column[0], CAPTIONER_COLUMN, s->n, out));
     NN_TRY(write_list("caption_prefixes", s->prefix[0], CAPTIONER_PREFIX, s->n, out));
     return nn_text_add(out, "  \"caption_cleaning\": \"%s\"\n}\n", cleanings[f->cleaning]);
@@ -283,7 +234,7 @@ nn_status captioner_folder_save(const captioner_folder *f, const char *dir)
     NN_TRY(save_config(f, dir));
     char *path = nn_format("%s/model.safetensors", dir);
     NN_NEED(path);
-    nn_status status = nn_params_save(f->params, path, NULL, 0, NN_F32);
+    nn_status status = nn_params_save_network(f->params, path, NN_NETWORK_BLIP, NN_F32);
     nn_free(path);
     return status;
 }

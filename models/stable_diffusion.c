@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "data/safetensors.h"
 #include "engine/base/alloc.h"
 #include "engine/base/file.h"
 #include "engine/weights.h"
@@ -55,22 +56,22 @@ static nn_status declare(sd_model *m)
     return status;
 }
 
-static nn_status load_part(nn_params *params, const char *dir, const char *part,
+static nn_status load_part(nn_params *params, const char *dir, const char *part, nn_network network,
                            const nn_prefix *names)
 {
     char *path = nn_format("%s/%s", dir, part);
     NN_NEED(path);
-    nn_status status = nn_params_load(params, path, names, names ? 1 : 0, NULL);
+    nn_status status = nn_params_load_network(params, path, network, names);
     nn_free(path);
     return status;
 }
 
 static nn_status fill(const char *dir, sd_start start, uint64_t seed, sd_model *m)
 {
-    NN_TRY(load_part(m->vae_params, dir, "vae", NULL));
+    NN_TRY(load_part(m->vae_params, dir, "vae", NN_NETWORK_VAE, NULL));
     if (start == SD_SCRATCH) return nn_params_init(m->params, seed);
-    NN_TRY(load_part(m->params, dir, "unet", &unet_names));
-    return load_part(m->params, dir, "text_encoder", &text_names);
+    NN_TRY(load_part(m->params, dir, "unet", NN_NETWORK_UNET, &unet_names));
+    return load_part(m->params, dir, "text_encoder", NN_NETWORK_TEXT, &text_names);
 }
 
 static nn_status open_model(const char *dir, nn_device *device, sd_start start, uint64_t seed,
@@ -137,7 +138,6 @@ static nn_status copy_parts(const char *from, const char *dir)
     } files[] = { { "unet/config.json", true },
                   { "text_encoder/config.json", true },
                   { "vae/config.json", true },
-                  { "vae/diffusion_pytorch_model.safetensors", true },
                   { "scheduler/scheduler_config.json", true },
                   { "tokenizer/vocab.json", false },
                   { "tokenizer/merges.txt", false },
@@ -157,6 +157,27 @@ static nn_status copy_parts(const char *from, const char *dir)
     return NN_OK;
 }
 
+/* The codec's weights as they are, in whatever form the other folder has them. */
+static nn_status copy_codec(const char *from, const char *dir)
+{
+    nn_weights w;
+    nn_weight *all = NULL;
+    char *src = nn_format("%s/vae", from);
+    char *dst = nn_format("%s/vae/diffusion_pytorch_model.safetensors", dir);
+    nn_status status = src && dst ? NN_OK : NN_MEMORY;
+    if (status == NN_OK) status = nn_weights_open_network(src, NN_NETWORK_VAE, &w);
+    if (status == NN_OK) {
+        all = nn_alloc(w.n, sizeof(*all));
+        for (int64_t i = 0; all && i < w.n; i++) all[i] = *w.tensor[i];
+        status = all ? nn_safetensors_write(dst, all, w.n, NULL, 0) : NN_MEMORY;
+        nn_weights_close(&w);
+    }
+    nn_free(all);
+    nn_free(src);
+    nn_free(dst);
+    return status;
+}
+
 static nn_status save_part(const sd_model *m, const char *dir, const char *file,
                            const nn_prefix *names)
 {
@@ -170,6 +191,7 @@ static nn_status save_part(const sd_model *m, const char *dir, const char *file,
 nn_status sd_model_save(const sd_model *m, const char *from, const char *dir)
 {
     NN_TRY(copy_parts(from, dir));
+    NN_TRY(copy_codec(from, dir));
     NN_TRY(save_part(m, dir, "unet/diffusion_pytorch_model.safetensors", &unet_names));
     return save_part(m, dir, "text_encoder/model.safetensors", &text_names);
 }

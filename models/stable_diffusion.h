@@ -5,7 +5,10 @@
  *     DIR/text_encoder/{config.json, model.safetensors}
  *     DIR/vae/{config.json, diffusion_pytorch_model.safetensors}
  *     DIR/scheduler/scheduler_config.json
- *     DIR/tokenizer/{vocab.json, merges.txt}
+ *     DIR/tokenizer/{vocab.json, merges.txt}, or tokenizer.json
+ *
+ * Weights may also lie in fp16 files, in several parts, or in .bin files, under any of the names
+ * that data/layout.h knows.
  *
  * UNet and text encoder share one store ("unet." and "text." in front of the published names),
  * since they are trained together; the codec is frozen and has its own. */

@@ -1,6 +1,7 @@
 /* Safetensors, weight files of several parts and parameter stores while memory and files fail. */
 #include "tests/torture/torture.h"
 
+#include "data/safetensors.h"
 #include "data/weights.h"
 #include "engine/nn.h"
 #include "engine/weights.h"
@@ -15,30 +16,30 @@ static nn_params *params; /* "net.a" [3, 5], "net.b" [5], "other.c" [5], all dra
 static nn_status write_two(const char *path, float value)
 {
     const float f[2] = { value, 2 };
-    const nn_safetensor t[2] = { { "a", NN_ST_F32, 1, { 2 }, f, 8 },
-                                 { "b", NN_ST_F16, 1, { 2 }, f, 4 } };
+    const nn_weight t[2] = { { "a", NN_ST_F32, 1, { 2 }, f, 8 },
+                             { "b", NN_ST_F16, 1, { 2 }, f, 4 } };
     const nn_st_pair meta[] = { { "format", "pt" }, { "k", "v\n" } };
     return nn_safetensors_write(path, t, 2, meta, 2);
 }
 
 static nn_status write_and_read(void)
 {
-    nn_safetensors file;
+    nn_weight_file file;
     NN_TRY(write_two(scratch("two"), 1));
     NN_TRY(write_two(scratch("two"), 1)); /* over what is there */
     NN_TRY(nn_safetensors_open(scratch("two"), &file));
-    NN_ASSERT(file.n == 2 && nn_safetensors_metadata(&file, "k"));
-    nn_safetensors_close(&file);
+    NN_ASSERT(file.n == 2 && nn_weight_file_metadata(&file, "k"));
+    nn_weight_file_close(&file);
     return NN_OK;
 }
 
 static void look_at_two(void)
 {
-    nn_safetensors file;
+    nn_weight_file file;
     if (!nn_file_exists(scratch("two"))) return;
     assert_int_equal(nn_safetensors_open(scratch("two"), &file), NN_OK);
     assert_int_equal(file.n, 2);
-    nn_safetensors_close(&file);
+    nn_weight_file_close(&file);
     assert_int_equal(nn_file_remove(scratch("two")), NN_OK);
 }
 
@@ -46,9 +47,33 @@ static nn_status open_parts(void)
 {
     nn_weights w;
     NN_TRY(nn_weights_open(scratch("model.safetensors.index.json"), &w));
-    NN_ASSERT(w.n_parts == 2 && nn_weights_find(&w, "b"));
+    NN_ASSERT(w.n_files == 2 && nn_weights_find(&w, "b"));
     nn_weights_close(&w);
     return NN_OK;
+}
+
+static nn_status open_torch(void)
+{
+    nn_weight_file f;
+    NN_TRY(nn_weight_file_open("tests/golden/torch/tensors.pt", &f));
+    NN_ASSERT(f.n == 13);
+    nn_weight_file_close(&f);
+    return NN_OK;
+}
+
+/* A network in another layout, taken in and given out again. */
+static nn_status select_and_export(void)
+{
+    static const char *const names[] = { "text_model.embeddings.token_embedding.weight" };
+    nn_arena arena = { 0 };
+    nn_weights w;
+    nn_weight out;
+    NN_TRY(nn_weights_open_network(scratch("bare"), NN_NETWORK_TEXT, &w));
+    nn_status status = nn_weights_export(&w, names, 1, w.layout, &arena, &out);
+    NN_ASSERT(status != NN_OK || !strcmp(out.name, names[0] + strlen("text_model.")));
+    nn_arena_free(&arena);
+    nn_weights_close(&w);
+    return status;
 }
 
 /* -- stores */
@@ -89,11 +114,11 @@ static void look_at_saved(void)
 {
     static const char *const files[] = { "all", "half" };
     for (int i = 0; i < 2; i++) {
-        nn_safetensors file;
+        nn_weight_file file;
         if (!nn_file_exists(scratch(files[i]))) continue;
         assert_int_equal(nn_safetensors_open(scratch(files[i]), &file), NN_OK);
         assert_int_equal(file.n, i ? 2 : 3);
-        nn_safetensors_close(&file);
+        nn_weight_file_close(&file);
         assert_int_equal(nn_file_remove(scratch(files[i])), NN_OK);
     }
 }
@@ -116,6 +141,8 @@ static nn_status load(void)
 
 static const torture file = { write_and_read, look_at_two };
 static const torture parts = { open_parts, NULL };
+static const torture torch = { open_torch, NULL };
+static const torture network = { select_and_export, NULL };
 static const torture store = { make_store, NULL };
 static const torture saving = { save, look_at_saved };
 static const torture loading = { load, NULL };
@@ -125,6 +152,8 @@ static void allocation_fails(void **state)
     (void)state;
     torture_all(&file, NN_FAULT_NONE, 5);
     torture_all(&parts, NN_FAULT_NONE, 5);
+    torture_all(&torch, NN_FAULT_NONE, 5);
+    torture_all(&network, NN_FAULT_NONE, 5);
     torture_all(&store, NN_FAULT_NONE, 5);
     torture_all(&saving, NN_FAULT_NONE, 5);
     torture_all(&loading, NN_FAULT_NONE, 5);
@@ -135,6 +164,8 @@ static void reading_fails(void **state)
     (void)state;
     torture_all(&file, NN_FAULT_READ, 1);
     torture_all(&parts, NN_FAULT_READ, 3);
+    torture_all(&torch, NN_FAULT_READ, 1);
+    torture_all(&network, NN_FAULT_READ, 1);
     torture_all(&loading, NN_FAULT_READ, 1);
 }
 
@@ -151,7 +182,10 @@ static int open_all(void **state)
 {
     static const char index[] =
         "{\"weight_map\": {\"a\": \"1.safetensors\", \"b\": \"2.safetensors\"}}";
+    const float f[2] = { 1, 2 };
+    const nn_weight bare = { "embeddings.token_embedding.weight", NN_ST_F32, 1, { 2 }, f, 8 };
     if (torture_make(state) != 0) return -1;
+    assert_int_equal(nn_safetensors_write(scratch("bare"), &bare, 1, NULL, 0), NN_OK);
     assert_int_equal(nn_device_open("ref", 1, &device), NN_OK);
     assert_int_equal(build(&params, false), NN_OK);
     assert_int_equal(nn_params_save(params, scratch("there"), names, 1, NN_BF16), NN_OK);

@@ -86,6 +86,17 @@ static void test_rows_mask_prefix_and_padding(void **state)
     caption_words_close(&w);
 }
 
+/* transformers 5 writes tokenizer.json alone; its model says which kind it is. */
+static void test_tokenizer_json_alone(void **state)
+{
+    caption_words w;
+    (void)state;
+    OK(caption_words_open("tests/golden/wordpiece", &w));
+    assert_true(w.is_wordpiece);
+    assert_int_equal(w.eos, w.wordpiece.sep);
+    caption_words_close(&w);
+}
+
 static void test_overlong_rows(void **state)
 {
     caption_words w;
@@ -371,6 +382,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cleaning),
         cmocka_unit_test(test_rows_mask_prefix_and_padding),
+        cmocka_unit_test(test_tokenizer_json_alone),
         cmocka_unit_test(test_overlong_rows),
         cmocka_unit_test(test_styles),
         cmocka_unit_test(test_folder_survives_saving),

@@ -20,7 +20,7 @@ static const char *write_raw(const char *name, uint64_t n_said, const char *head
 
 static void rejects(const char *header, int64_t n_data, const char *message)
 {
-    nn_safetensors file;
+    nn_weight_file file;
     int64_t n = (int64_t)strlen(header);
     const char *path = write_raw("bad", (uint64_t)n, header, n, n_data);
     expect_failure(nn_safetensors_open(path, &file), NN_FORMAT, message);
@@ -31,7 +31,7 @@ static void rejects(const char *header, int64_t n_data, const char *message)
 
 static void lengths(void **state)
 {
-    nn_safetensors file;
+    nn_weight_file file;
     (void)state;
     expect_failure(nn_safetensors_open(scratch("absent"), &file), NN_NOT_FOUND, "absent");
     expect_failure(nn_safetensors_open(scratch_write("bad", "1234567", 7), &file), NN_FORMAT,
@@ -93,7 +93,7 @@ static void layout(void **state)
 
 static void too_much_structure(void **state)
 {
-    nn_safetensors file;
+    nn_weight_file file;
     (void)state;
     int64_t n = 5000000;
     char *bytes = nn_alloc(n, 1);
@@ -111,27 +111,27 @@ static void accepts_odd_but_legal(void **state)
     static const char header[] =
         "{\"empty\":" TENSOR("F32", "0,5", 1, 1) ",\"b\":" TENSOR("F32", "", 1, 5) ",\"a\":" TENSOR(
             "BOOL", "1", 0, 1) ",\"e\\\"[,\":" TENSOR("F4", "2", 5, 6) "}   ";
-    nn_safetensors file;
+    nn_weight_file file;
     (void)state;
     const char *path = write_raw("odd", sizeof(header) - 1, header, sizeof(header) - 1, 6);
     assert_int_equal(nn_safetensors_open(path, &file), NN_OK);
     assert_int_equal(file.n, 4);
-    const nn_safetensor *b = nn_safetensors_find(&file, "b");
+    const nn_weight *b = nn_weight_file_find(&file, "b");
     assert_non_null(b);
     assert_int_equal(b->rank, 0);
-    assert_int_equal(nn_safetensor_elements(b), 1);
+    assert_int_equal(nn_weight_elements(b), 1);
     assert_memory_equal(b->data, "\1\2\3\4", 4);
-    assert_int_equal(nn_safetensors_find(&file, "empty")->bytes, 0);
-    assert_int_equal(nn_safetensors_find(&file, "e\"[,")->dtype, NN_ST_F4);
-    assert_null(nn_safetensors_find(&file, "c"));
-    assert_null(nn_safetensors_metadata(&file, "format"));
-    nn_safetensors_close(&file);
+    assert_int_equal(nn_weight_file_find(&file, "empty")->bytes, 0);
+    assert_int_equal(nn_weight_file_find(&file, "e\"[,")->dtype, NN_ST_F4);
+    assert_null(nn_weight_file_find(&file, "c"));
+    assert_null(nn_weight_file_metadata(&file, "format"));
+    nn_weight_file_close(&file);
 
     path = write_raw("odd", 2, "{}", 2, 0);
     assert_int_equal(nn_safetensors_open(path, &file), NN_OK);
     assert_int_equal(file.n, 0);
-    assert_null(nn_safetensors_find(&file, "a"));
-    nn_safetensors_close(&file);
+    assert_null(nn_weight_file_find(&file, "a"));
+    nn_weight_file_close(&file);
 }
 
 static void writes_and_reads(void **state)
@@ -140,19 +140,19 @@ static void writes_and_reads(void **state)
     static const uint16_t f16[3] = { 0x3c00, 0x0001, 0xfc00 }, bf16[2] = { 0x3f80, 0xc040 };
     static const double f64[1] = { 0.25 };
     static const int64_t ids[2] = { 5, 6 };
-    const nn_safetensor tensors[] = {
+    const nn_weight tensors[] = {
         { "z.f16", NN_ST_F16, 1, { 3 }, f16, 6 },
         { "w \"quoted\"", NN_ST_F32, 2, { 2, 3 }, f32, 24 },
         { "bf16", NN_ST_BF16, 1, { 2 }, bf16, 4 },
         { "f64", NN_ST_F64, 0, { 0 }, f64, 8 },
         { "ids", NN_ST_I64, 2, { 1, 2 }, ids, 16 },
     };
-    nn_safetensors file;
+    nn_weight_file file;
     float out[6];
     (void)state;
     assert_int_equal(nn_safetensors_write(scratch("w"), tensors, 5, NULL, 0), NN_OK);
     assert_int_equal(nn_safetensors_open(scratch("w"), &file), NN_OK);
-    assert_string_equal(nn_safetensors_metadata(&file, "format"), "pt");
+    assert_string_equal(nn_weight_file_metadata(&file, "format"), "pt");
     assert_int_equal(file.n, 5);
     uint64_t header = 0;
     for (int i = 7; i >= 0; i--) header = header << 8 | file.map.data[i];
@@ -160,34 +160,33 @@ static void writes_and_reads(void **state)
 
     /* On disk: 8-byte dtypes by name, then 4, then 2. */
     const char *data = (const char *)file.map.data + 8 + header;
-    assert_ptr_equal(nn_safetensors_find(&file, "f64")->data, data);
-    assert_ptr_equal(nn_safetensors_find(&file, "ids")->data, data + 8);
-    assert_ptr_equal(nn_safetensors_find(&file, "w \"quoted\"")->data, data + 24);
-    assert_ptr_equal(nn_safetensors_find(&file, "bf16")->data, data + 48);
-    assert_ptr_equal(nn_safetensors_find(&file, "z.f16")->data, data + 52);
+    assert_ptr_equal(nn_weight_file_find(&file, "f64")->data, data);
+    assert_ptr_equal(nn_weight_file_find(&file, "ids")->data, data + 8);
+    assert_ptr_equal(nn_weight_file_find(&file, "w \"quoted\"")->data, data + 24);
+    assert_ptr_equal(nn_weight_file_find(&file, "bf16")->data, data + 48);
+    assert_ptr_equal(nn_weight_file_find(&file, "z.f16")->data, data + 52);
 
-    const nn_safetensor *w = nn_safetensors_find(&file, "w \"quoted\"");
+    const nn_weight *w = nn_weight_file_find(&file, "w \"quoted\"");
     assert_int_equal(w->rank, 2);
     assert_int_equal(w->dim[1], 3);
-    assert_int_equal(nn_safetensor_to_f32(w, out), NN_OK);
+    assert_int_equal(nn_weight_to_f32(w, out), NN_OK);
     assert_memory_equal(out, f32, sizeof(f32));
-    assert_int_equal(nn_safetensor_to_f32(nn_safetensors_find(&file, "z.f16"), out), NN_OK);
+    assert_int_equal(nn_weight_to_f32(nn_weight_file_find(&file, "z.f16"), out), NN_OK);
     assert_true(out[0] == 1 && out[1] == ldexpf(1, -24) && isinf(out[2]) && out[2] < 0);
-    assert_int_equal(nn_safetensor_to_f32(nn_safetensors_find(&file, "bf16"), out), NN_OK);
+    assert_int_equal(nn_weight_to_f32(nn_weight_file_find(&file, "bf16"), out), NN_OK);
     assert_true(out[0] == 1 && out[1] == -3);
-    assert_int_equal(nn_safetensor_to_f32(nn_safetensors_find(&file, "f64"), out), NN_OK);
+    assert_int_equal(nn_weight_to_f32(nn_weight_file_find(&file, "f64"), out), NN_OK);
     assert_true(out[0] == 0.25f);
-    expect_failure(nn_safetensor_to_f32(nn_safetensors_find(&file, "ids"), out), NN_UNSUPPORTED,
-                   "I64");
-    nn_safetensors_close(&file);
+    expect_failure(nn_weight_to_f32(nn_weight_file_find(&file, "ids"), out), NN_UNSUPPORTED, "I64");
+    nn_weight_file_close(&file);
 }
 
 static void writer_refuses(void **state)
 {
     static const float f[2] = { 1, 2 };
-    nn_safetensor t[2] = { { "a", NN_ST_F32, 1, { 2 }, f, 8 }, { "a", NN_ST_F32, 1, { 2 }, f, 8 } };
+    nn_weight t[2] = { { "a", NN_ST_F32, 1, { 2 }, f, 8 }, { "a", NN_ST_F32, 1, { 2 }, f, 8 } };
     const nn_st_pair pair[] = { { "k", "v\n" }, { "format", "np" } };
-    nn_safetensors file;
+    nn_weight_file file;
     (void)state;
     expect_failure(nn_safetensors_write(scratch("r"), t, 2, NULL, 0), NN_ARGUMENT, "two tensors");
     t[0].bytes = 4;
@@ -199,9 +198,9 @@ static void writer_refuses(void **state)
 
     assert_int_equal(nn_safetensors_write(scratch("r"), t + 1, 1, pair, 2), NN_OK);
     assert_int_equal(nn_safetensors_open(scratch("r"), &file), NN_OK);
-    assert_string_equal(nn_safetensors_metadata(&file, "k"), "v\n");
-    assert_string_equal(nn_safetensors_metadata(&file, "format"), "np");
-    nn_safetensors_close(&file);
+    assert_string_equal(nn_weight_file_metadata(&file, "k"), "v\n");
+    assert_string_equal(nn_weight_file_metadata(&file, "format"), "np");
+    nn_weight_file_close(&file);
 
     /* A failing write leaves the old file. */
     for (int64_t k = 1; k < 4; k++) {
@@ -209,16 +208,16 @@ static void writer_refuses(void **state)
         assert_int_equal(nn_safetensors_write(scratch("r"), t + 1, 1, NULL, 0), NN_IO);
         nn_file_fail_at(NN_FAULT_NONE, 0);
         assert_int_equal(nn_safetensors_open(scratch("r"), &file), NN_OK);
-        assert_string_equal(nn_safetensors_metadata(&file, "format"), "np");
-        nn_safetensors_close(&file);
+        assert_string_equal(nn_weight_file_metadata(&file, "format"), "np");
+        nn_weight_file_close(&file);
     }
 }
 
 static void write_part(const char *name, const char *a, const char *b)
 {
     static const float f[2] = { 1, 2 };
-    const nn_safetensor t[2] = { { a, NN_ST_F32, 1, { 1 }, f, 4 },
-                                 { b, NN_ST_F32, 1, { 1 }, f + 1, 4 } };
+    const nn_weight t[2] = { { a, NN_ST_F32, 1, { 1 }, f, 4 },
+                             { b, NN_ST_F32, 1, { 1 }, f + 1, 4 } };
     assert_int_equal(nn_safetensors_write(scratch(name), t, 2, NULL, 0), NN_OK);
 }
 
@@ -239,7 +238,7 @@ static void sharded(void **state)
     write_index("{\"d\":\"m-2.safetensors\",\"a\":\"m-1.safetensors\",\"b\":\"m-2.safetensors\"}");
     assert_int_equal(nn_weights_open(scratch("model.safetensors.index.json"), &w), NN_OK);
     assert_int_equal(w.n, 3);
-    assert_int_equal(w.n_parts, 2);
+    assert_int_equal(w.n_files, 2);
     assert_string_equal(nn_weights_find(&w, "b")->name, "b");
     assert_true(*(const float *)nn_weights_find(&w, "d")->data == 2);
     assert_null(nn_weights_find(&w, "c"));

@@ -1,0 +1,264 @@
+/* Configurations: from the file that says them, or from shapes. */
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "data/json.h"
+#include "engine/base/alloc.h"
+#include "tools/convert.h"
+
+enum { HEAD_WIDTH = 64 }; /* of CLIP's and BLIP's transformers; shapes do not show it */
+
+/* -- from shapes -- */
+
+/* Dimension i of the tensor whose name has the number in it; 0 = there is none. */
+__attribute__((format(printf, 3, 4))) static int64_t dim_of(const nn_weights *w, int i,
+                                                            const char *fmt, ...)
+{
+    char name[160];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(name, sizeof(name), fmt, args);
+    va_end(args);
+    const nn_weight *t = nn_weights_find(w, name);
+    return t && i < t->rank ? t->dim[i] : 0;
+}
+
+static void infer_unet(const nn_weights *w, unet_config *c)
+{
+    int n = 0;
+    for (; n < UNET_MAX_BLOCKS; n++) {
+        int64_t width = dim_of(w, 0, "down_blocks.%d.resnets.0.conv1.weight", n);
+        if (!width) break;
+        c->block_out_channels[n] = width;
+        c->heads[n] = c->heads[0];
+        c->down_cross[n] = dim_of(w, 0, "down_blocks.%d.attentions.0.norm.weight", n) != 0;
+        c->up_cross[n] = dim_of(w, 0, "up_blocks.%d.attentions.0.norm.weight", n) != 0;
+    }
+    c->n_blocks = n ? n : c->n_blocks;
+    c->layers_per_block = 0;
+    while (dim_of(w, 0, "down_blocks.0.resnets.%d.conv1.weight", c->layers_per_block))
+        c->layers_per_block++;
+    c->in_channels = dim_of(w, 1, "conv_in.weight");
+    c->out_channels = dim_of(w, 0, "conv_out.weight");
+    c->cross_attention_dim =
+        dim_of(w, 1, "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight");
+}
+
+static void infer_vae(const nn_weights *w, vae_config *c)
+{
+    int n = 0;
+    for (; n < VAE_MAX_BLOCKS; n++) {
+        int64_t width = dim_of(w, 0, "encoder.down_blocks.%d.resnets.0.conv1.weight", n);
+        if (!width) break;
+        c->block_out_channels[n] = width;
+    }
+    c->n_blocks = n ? n : c->n_blocks;
+    c->layers_per_block = 0;
+    while (dim_of(w, 0, "encoder.down_blocks.0.resnets.%d.conv1.weight", c->layers_per_block))
+        c->layers_per_block++;
+    c->latent_channels = dim_of(w, 0, "post_quant_conv.weight");
+}
+
+static void infer_text(const nn_weights *w, clip_text_config *c)
+{
+    c->vocab_size = dim_of(w, 0, "text_model.embeddings.token_embedding.weight");
+    c->hidden_size = dim_of(w, 1, "text_model.embeddings.token_embedding.weight");
+    c->max_positions = dim_of(w, 0, "text_model.embeddings.position_embedding.weight");
+    c->intermediate_size = dim_of(w, 0, "text_model.encoder.layers.0.mlp.fc1.weight");
+    for (c->n_layers = 0; dim_of(w, 0, "text_model.encoder.layers.%d.mlp.fc1.weight", c->n_layers);)
+        c->n_layers++;
+    c->heads = (int)nn_max(1, c->hidden_size / HEAD_WIDTH);
+}
+
+static void infer_vision(const nn_weights *w, vit_config *c)
+{
+    c->hidden_size = dim_of(w, 0, "vision_model.embeddings.patch_embedding.weight");
+    c->patch_size = dim_of(w, 2, "vision_model.embeddings.patch_embedding.weight");
+    int64_t tokens = dim_of(w, 1, "vision_model.embeddings.position_embedding");
+    c->image_size = c->patch_size * (int64_t)lround(sqrt((double)nn_max(0, tokens - 1)));
+    c->intermediate_size = dim_of(w, 0, "vision_model.encoder.layers.0.mlp.fc1.weight");
+    for (c->n_layers = 0;
+         dim_of(w, 0, "vision_model.encoder.layers.%d.mlp.fc1.weight", c->n_layers);)
+        c->n_layers++;
+    c->heads = (int)nn_max(1, c->hidden_size / HEAD_WIDTH);
+}
+
+#define BERT "text_decoder.bert."
+
+static bool same_bytes(const nn_weight *a, const nn_weight *b)
+{
+    return a && b && a->bytes == b->bytes && a->dtype == b->dtype &&
+           (a->data == b->data || memcmp(a->data, b->data, (size_t)a->bytes) == 0);
+}
+
+static void infer_decoder(const nn_weights *w, text_decoder_config *c)
+{
+    const nn_network_names *names = &nn_names_of[NN_NETWORK_BLIP];
+    c->vocab_size = dim_of(w, 0, BERT "embeddings.word_embeddings.weight");
+    c->hidden_size = dim_of(w, 1, BERT "embeddings.word_embeddings.weight");
+    c->max_positions = dim_of(w, 0, BERT "embeddings.position_embeddings.weight");
+    c->intermediate_size = dim_of(w, 0, BERT "encoder.layer.0.intermediate.dense.weight");
+    c->encoder_width = dim_of(w, 1, BERT "encoder.layer.0.crossattention.self.key.weight");
+    for (c->n_layers = 0;
+         dim_of(w, 0, BERT "encoder.layer.%d.intermediate.dense.weight", c->n_layers);)
+        c->n_layers++;
+    c->heads = (int)nn_max(1, c->hidden_size / HEAD_WIDTH);
+    c->tied = same_bytes(nn_weights_find(w, names->tied), nn_weights_find(w, names->same_as));
+}
+
+/* -- as JSON -- */
+
+static nn_status add_list(nn_text *out, const char *key, const int64_t *values, int n)
+{
+    NN_TRY(nn_text_add(out, "  \"%s\": [", key));
+    for (int i = 0; i < n; i++)
+        NN_TRY(nn_text_add(out, "%s%lld", i ? ", " : "", (long long)values[i]));
+    return nn_text_add(out, "],\n");
+}
+
+static nn_status add_blocks(nn_text *out, const char *key, const char *with, const char *without,
+                            const bool *cross, int n)
+{
+    NN_TRY(nn_text_add(out, "  \"%s\": [", key));
+    for (int i = 0; i < n; i++)
+        NN_TRY(nn_text_add(out, "%s\"%s\"", i ? ", " : "", !cross || cross[i] ? with : without));
+    return nn_text_add(out, "],\n");
+}
+
+static nn_status describe_unet(const unet_config *c, nn_text *out)
+{
+    NN_TRY(nn_text_add(out,
+                       "{\n  \"_class_name\": \"UNet2DConditionModel\",\n"
+                       "  \"in_channels\": %lld,\n  \"out_channels\": %lld,\n"
+                       "  \"sample_size\": %lld,\n  \"cross_attention_dim\": %lld,\n"
+                       "  \"attention_head_dim\": %d,\n  \"layers_per_block\": %d,\n"
+                       "  \"norm_num_groups\": %d,\n  \"norm_eps\": %g,\n",
+                       (long long)c->in_channels, (long long)c->out_channels,
+                       (long long)c->sample_size, (long long)c->cross_attention_dim, c->heads[0],
+                       c->layers_per_block, c->norm_num_groups, c->norm_eps));
+    NN_TRY(add_list(out, "block_out_channels", c->block_out_channels, c->n_blocks));
+    NN_TRY(add_blocks(out, "down_block_types", "CrossAttnDownBlock2D", "DownBlock2D", c->down_cross,
+                      c->n_blocks));
+    NN_TRY(add_blocks(out, "up_block_types", "CrossAttnUpBlock2D", "UpBlock2D", c->up_cross,
+                      c->n_blocks));
+    return nn_text_add(out, "  \"act_fn\": \"silu\",\n  \"flip_sin_to_cos\": true,\n"
+                            "  \"freq_shift\": 0\n}\n");
+}
+
+static nn_status describe_vae(const vae_config *c, nn_text *out)
+{
+    NN_TRY(nn_text_add(out,
+                       "{\n  \"_class_name\": \"AutoencoderKL\",\n"
+                       "  \"in_channels\": %lld,\n  \"out_channels\": %lld,\n"
+                       "  \"latent_channels\": %lld,\n  \"layers_per_block\": %d,\n"
+                       "  \"norm_num_groups\": %d,\n  \"scaling_factor\": %g,\n",
+                       (long long)c->in_channels, (long long)c->out_channels,
+                       (long long)c->latent_channels, c->layers_per_block, c->norm_num_groups,
+                       c->scaling_factor));
+    NN_TRY(add_list(out, "block_out_channels", c->block_out_channels, c->n_blocks));
+    NN_TRY(add_blocks(out, "down_block_types", "DownEncoderBlock2D", NULL, NULL, c->n_blocks));
+    NN_TRY(add_blocks(out, "up_block_types", "UpDecoderBlock2D", NULL, NULL, c->n_blocks));
+    return nn_text_add(out, "  \"act_fn\": \"silu\",\n  \"sample_size\": 512\n}\n");
+}
+
+static nn_status describe_text(const clip_text_config *c, nn_text *out)
+{
+    return nn_text_add(
+        out,
+        "{\n  \"architectures\": [\"CLIPTextModel\"],\n  \"model_type\": \"clip_text_model\",\n"
+        "  \"vocab_size\": %lld,\n  \"hidden_size\": %lld,\n  \"intermediate_size\": %lld,\n"
+        "  \"max_position_embeddings\": %lld,\n  \"num_hidden_layers\": %d,\n"
+        "  \"num_attention_heads\": %d,\n  \"hidden_act\": \"quick_gelu\",\n"
+        "  \"layer_norm_eps\": %g,\n  \"projection_dim\": %lld,\n  \"bos_token_id\": 0,\n"
+        "  \"eos_token_id\": 2,\n  \"pad_token_id\": 1\n}\n",
+        (long long)c->vocab_size, (long long)c->hidden_size, (long long)c->intermediate_size,
+        (long long)c->max_positions, c->n_layers, c->heads, c->eps, (long long)c->hidden_size);
+}
+
+static nn_status describe_blip(const captioner_config *c, nn_text *out)
+{
+    NN_TRY(nn_text_add(out, "{\n  \"architectures\": [\"BlipForConditionalGeneration\"],\n"
+                            "  \"model_type\": \"blip\",\n"));
+    NN_TRY(captioner_config_write(c, out));
+    return nn_text_add(out, "  \"tie_word_embeddings\": %s\n}\n", c->text.tied ? "true" : "false");
+}
+
+/* -- read -- */
+
+static nn_status parse(convert_model *m, nn_network network, const nn_json *json)
+{
+    switch (network) {
+    case NN_NETWORK_UNET:
+        return unet_config_parse(json, &m->unet);
+    case NN_NETWORK_VAE:
+        return vae_config_parse(json, &m->vae);
+    case NN_NETWORK_TEXT:
+        return clip_text_config_parse(json, &m->text);
+    default:
+        return captioner_config_parse(json, &m->blip);
+    }
+}
+
+static nn_status read_config(convert_model *m, nn_network network, const char *path)
+{
+    nn_json json;
+    char *bytes;
+    int64_t n;
+    NN_TRY(nn_file_read(path, NN_JSON_CONFIG_BYTES, &bytes, &n));
+    nn_status status = nn_text_add_bytes(&m->net[network].config, bytes, n);
+    if (status == NN_OK) status = nn_json_parse(bytes, n, path, &json);
+    nn_free(bytes);
+    NN_TRY(status);
+    status = parse(m, network, &json);
+    nn_json_close(&json);
+    return status;
+}
+
+static nn_status infer(convert_model *m, nn_network network)
+{
+    const nn_weights *w = &m->net[network].weights;
+    nn_text *out = &m->net[network].config;
+    switch (network) {
+    case NN_NETWORK_UNET:
+        infer_unet(w, &m->unet);
+        return describe_unet(&m->unet, out);
+    case NN_NETWORK_VAE:
+        infer_vae(w, &m->vae);
+        return describe_vae(&m->vae, out);
+    case NN_NETWORK_TEXT:
+        infer_text(w, &m->text);
+        return describe_text(&m->text, out);
+    default:
+        infer_vision(w, &m->blip.vision);
+        infer_decoder(w, &m->blip.text);
+        return describe_blip(&m->blip, out);
+    }
+}
+
+/* What the shapes say passes the same checks as what a file says. */
+static nn_status parse_inferred(convert_model *m, nn_network network)
+{
+    nn_json json;
+    nn_text *text = &m->net[network].config;
+    NN_TRY(infer(m, network));
+    NN_TRY(nn_json_parse(text->text, text->length, m->in, &json));
+    nn_status status = parse(m, network, &json);
+    nn_json_close(&json);
+    return status;
+}
+
+nn_status convert_configure(convert_model *m, nn_network network)
+{
+    const char *folder = convert_folder(network);
+    char *path = NULL, *inside = nn_format("%s/config.json", folder);
+    NN_NEED(inside);
+    nn_status status = folder[0] ? convert_find(m, inside, &path) : NN_OK;
+    nn_free(inside);
+    NN_TRY(status);
+    if (!path) NN_TRY(convert_find(m, "config.json", &path));
+    status = path ? read_config(m, network, path) : parse_inferred(m, network);
+    nn_free(path);
+    return status;
+}
