@@ -89,8 +89,9 @@ __device__ __forceinline__ void attention_dkv_step(attention_dkv_state<D> &own, 
 {
     float s[1][TILE / 8][4], dp[1][TILE / 8][4];
     uint32_t p[1][TILE / 16][4];
-    attn_dot<D>(s, k, tiles);
-    attn_dot<D>(dp, v, tiles + TILE * D);
+    [[maybe_unused]] constexpr int steps = D < 160 ? attn_steps<D> : 1; /* 2 would spill */
+    attn_dot<D, steps>(s, k, tiles);
+    attn_dot<D, steps>(dp, v, tiles + TILE * D);
     attention_dkv_pairs(s, dp, stats, scale2, own.first, query);
     attn_pack(p, s);
     attn_sum<D>(own.dv, p, tiles + TILE * D);

@@ -141,16 +141,17 @@ template <int M, int N> __device__ __forceinline__ void attn_zero(float (&x)[M][
             for (int e = 0; e < 4; e++) x[m][n][e] = 0;
 }
 
+/* Steps of attn_dot that are unrolled: deep heads leave no registers. */
+template <int D> constexpr int attn_steps = D < 128 ? D / 16 : 2;
+
 /* s = a b^T: the scores of M groups of 16 rows with the 8 N rows of a tile. Steps of 16 columns,
  * and one of 8 at the end where D / 8 is odd. */
-template <int D, int M, int N, class A>
+template <int D, int STEPS = attn_steps<D>, int M, int N, class A>
 __device__ __forceinline__ void attn_dot(float (&s)[M][N][4], const A &a, const bf16 *tile)
 {
-    [[maybe_unused]] constexpr int steps =
-        D < 128 ? D / 16 : 2; /* at once: deep heads leave no registers */
     const int lane = nn_lane();
     attn_zero(s);
-#pragma unroll(steps)
+#pragma unroll(STEPS)
     for (int c = 0; c + 1 < D / 8; c += 2) {
         uint32_t x[M][4];
 #pragma unroll
