@@ -347,7 +347,8 @@ static void test_strength(void **state)
         o.n_steps = 20;
         o.guidance = 1;
         last = 0;
-        for (double strength = 0.1; strength < 1; strength += 0.4) {
+        for (int percent = 10; percent < 100; percent += 40) {
+            const double strength = percent / 100.0;
             OK(sd_draw(s, &o, 1, &seed, &(sd_canvas){ moments, NULL, strength }, NULL, x));
             const double off = distance(start, x, ELEMS);
             if (!(off > last))
@@ -373,7 +374,8 @@ static void test_mask(void **state)
     tell(s, "a red cube", "");
     sd_latent(&on_cpu.vae, H * W, moments, NULL, start);
     for (int k = 0; (name = nn_sampler_name(k)); k++)
-        for (double strength = 0.5; strength <= 1; strength += 0.5) {
+        for (int halves = 1; halves <= 2; halves++) {
+            const double strength = halves / 2.0;
             sd_draw_options o = plain;
             o.scheduler = name;
             OK(sd_draw(s, &o, 1, &seed, &(sd_canvas){ moments, mask, strength }, NULL, x));
