@@ -7,7 +7,6 @@
  */
 #include <mpi.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -17,11 +16,12 @@
 #include "engine/dist/internal.h"
 
 enum {
-    PIECE = 1 << 18,   /* elements of a sum that one rank adds at a time */
+    ROOM = 1 << 20, /* elements that peers' parts of a sum pass through */
+    LEAST_PIECE = 1 << 10,
     MESSAGE = 1 << 26, /* bytes of one message at most */
     TAGS = 32000,      /* collectives are told apart by number modulo this; */
     HEADER_TAG = TAGS, /* their headers are not, so that they always meet */
-    SPINS = 2000,      /* questions in a row before the thread sleeps between them */
+    SPINS = 200,       /* questions in a row before the thread sleeps between them */
     NAP_NANOSECONDS = 20000,
     MOST_TEXT = 1024
 };
@@ -36,7 +36,8 @@ typedef struct wire {
     int64_t n_started, n_done;
     char why[MOST_TEXT];
     /* of the thread */
-    char *room;              /* [N, PIECE] elements of 4 bytes */
+    char *room;              /* [N, piece] elements of 4 bytes */
+    int64_t piece;           /* elements that one rank adds at a time */
     const void **parts;      /* [N] */
     nn_comm_header *headers; /* [N + 1]: everyone's, and the own one as it is sent */
     MPI_Request *requests;   /* [2 N] */
@@ -108,10 +109,7 @@ static nn_status settle(nn_comm *c, wire *w)
         int done = 0;
         NN_TRY(check(c, w, MPI_Testall(w->n_requests, w->requests, &done, MPI_STATUSES_IGNORE)));
         if (done) break;
-        if (asked < SPINS) {
-            sched_yield();
-            continue;
-        }
+        if (asked < SPINS) continue;
         if (w->until > 0 && nn_clock_seconds() > w->until) return too_late(c, w);
         nanosleep(&nap, NULL);
     }
@@ -153,7 +151,7 @@ static nn_status add_up(nn_comm *c, wire *w, const nn_comm_call *call, const cha
     const int64_t size = nn_dtype_bytes(call->dtype);
     NN_TRY(settle(c, w));
     for (int p = 0; p < c->place.n_ranks; p++)
-        w->parts[p] = p == c->place.rank ? mine : w->room + p * PIECE * size;
+        w->parts[p] = p == c->place.rank ? mine : w->room + p * w->piece * size;
     nn_comm_sum(call->dtype, c->place.n_ranks, w->parts, n, dst);
     return NN_OK;
 }
@@ -168,7 +166,7 @@ static nn_status reduce_block(nn_comm *c, wire *w, const nn_comm_call *call, int
     for (int p = 0; p < n; p++) {
         const int64_t first = part_begin(m, n, p), elems = part_begin(m, n, p + 1) - first;
         if (p == me) continue;
-        NN_TRY(receive(c, w, p, w->room + p * PIECE * size, mine * size));
+        NN_TRY(receive(c, w, p, w->room + p * w->piece * size, mine * size));
         NN_TRY(send(c, w, p, src + first * size, elems * size));
     }
     NN_TRY(add_up(c, w, call, src + begin * size, mine, dst + begin * size));
@@ -183,7 +181,7 @@ static nn_status reduce_block(nn_comm *c, wire *w, const nn_comm_call *call, int
 
 static nn_status all_reduce(nn_comm *c, wire *w, const nn_comm_call *call)
 {
-    const int64_t block = (int64_t)PIECE * c->place.n_ranks;
+    const int64_t block = w->piece * c->place.n_ranks;
     for (int64_t at = 0; at < call->n; at += block)
         NN_TRY(reduce_block(c, w, call, at, nn_min(block, call->n - at)));
     return NN_OK;
@@ -193,12 +191,12 @@ static nn_status reduce_scatter(nn_comm *c, wire *w, const nn_comm_call *call)
 {
     const int me = c->place.rank;
     const int64_t size = nn_dtype_bytes(call->dtype);
-    for (int64_t at = 0; at < call->n; at += PIECE) {
-        const int64_t m = nn_min(PIECE, call->n - at);
+    for (int64_t at = 0; at < call->n; at += w->piece) {
+        const int64_t m = nn_min(w->piece, call->n - at);
         const char *src = (const char *)call->src + at * size;
         for (int p = 0; p < c->place.n_ranks; p++) {
             if (p == me) continue;
-            NN_TRY(receive(c, w, p, w->room + p * PIECE * size, m * size));
+            NN_TRY(receive(c, w, p, w->room + p * w->piece * size, m * size));
             NN_TRY(send(c, w, p, src + p * call->n * size, m * size));
         }
         NN_TRY(add_up(c, w, call, src + me * call->n * size, m, (char *)call->dst + at * size));
@@ -377,7 +375,8 @@ static void find_place(MPI_Comm comm, nn_comm_place *out)
 
 static nn_status reserve(wire *w, int n)
 {
-    w->room = nn_alloc_aligned((int64_t)n * PIECE * (int64_t)sizeof(float));
+    w->piece = nn_max(ROOM / n, LEAST_PIECE);
+    w->room = nn_alloc_aligned(n * w->piece * (int64_t)sizeof(float));
     w->parts = nn_alloc(n, sizeof(*w->parts));
     w->headers = nn_alloc(n + 1, sizeof(*w->headers));
     w->requests = nn_alloc(2 * n, sizeof(MPI_Request));
