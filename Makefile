@@ -10,9 +10,10 @@ SAN     ?=
 CPU     ?= 1
 CUDA    ?= 0
 CUDNN   ?= $(if $(filter sim,$(CUDA)),1,0)
+MPI     ?= 0
 comma   := ,
 san     := $(filter-out race,$(SAN))
-BUILD   ?= build/$(notdir $(CC))$(if $(filter 1,$(DEBUG)),-debug)$(if $(san),-$(subst $(comma),-,$(san)))$(if $(filter 0,$(CPU)),-nocpu)$(if $(filter 0,$(CUDA)),,-$(cuda_name))
+BUILD   ?= build/$(notdir $(CC))$(if $(filter 1,$(DEBUG)),-debug)$(if $(san),-$(subst $(comma),-,$(san)))$(if $(filter 0,$(CPU)),-nocpu)$(if $(filter 0,$(CUDA)),,-$(cuda_name))$(if $(filter 1,$(MPI)),-mpi)
 BIN     ?= $(if $(filter build/gcc,$(BUILD)),bin,$(BUILD)/bin)
 JOBS    ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
@@ -73,6 +74,24 @@ CUDA_LIBS   := -L$(BUILD) -Wl,-rpath,$(abspath $(BUILD)) -lcudart_ptx -L$(CUDA_H
 endif
 LDLIBS      += $(CUDA_LIBS)
 
+# MPI=1: ranks of several processes (Open MPI), with CUDA=1 also of several GPUs (NCCL). The simulator has a stand-in for
+# NCCL, whose ranks are threads.
+mpi_package := $(firstword $(foreach p,ompi-c ompi mpi-c,$(if $(shell pkg-config --exists $(p) 2>/dev/null && echo 1),$(p))))
+nccl        := $(filter sim,$(CUDA))$(filter 1,$(if $(filter 1,$(CUDA)),$(MPI)))
+ifeq ($(MPI),1)
+ifeq ($(mpi_package),)
+$(error MPI=1 needs Open MPI: apt-get install libopenmpi-dev openmpi-bin)
+endif
+CFLAGS      += -DNN_MPI $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(mpi_package)))
+LDLIBS      += $(shell pkg-config --libs $(mpi_package))
+endif
+ifneq ($(nccl),)
+CFLAGS      += -DNN_NCCL -isystem $(if $(filter sim,$(CUDA)),tests/cusim/include,$(CUDA_HOME)/include)
+endif
+ifeq ($(nccl),1)
+LDLIBS      += -lnccl
+endif
+
 # What CPU=0 builds of data and tools: all that needs a C compiler and no library.
 plain_data  := data/plain/*.c data/image_memory.c data/json.c data/safetensors*.c data/weight*.c \
                data/layout*.c data/torch_file.c data/pickle*.c data/zip.c data/resize*.c
@@ -83,7 +102,8 @@ plain_cli   := $(filter-out tools/bench_train.c tools/bench_loader.c,$(wildcard 
 base_src    := $(wildcard engine/base/*.c)
 data_src    := $(wildcard $(if $(filter 1,$(CPU)),data/*.c data/*/*.c,$(plain_data)))
 kernels_src := $(wildcard kernels/*.c kernels/ref/*.c kernels/null/*.c $(if $(filter 1,$(CPU)),kernels/cpu/onednn/*.c))
-engine_src  := $(wildcard engine/*.c engine/ops/*.c engine/dist/*.c)
+dist_src    := $(filter-out $(if $(filter 1,$(MPI)),,%/mpi.c) $(if $(nccl),,%/nccl.c),$(wildcard engine/dist/*.c))
+engine_src  := $(wildcard engine/*.c engine/ops/*.c) $(dist_src)
 models_src  := $(wildcard models/*.c models/block/*.c)
 cli_src     := $(filter-out $(wildcard tools/recap-*.c),$(wildcard $(if $(filter 1,$(CPU)),tools/*.c,$(plain_cli))))
 tools_src   := $(if $(filter 1,$(CPU)),$(wildcard tools/recap-*.c),tools/recap-bench.c tools/recap-verify.c)
@@ -132,6 +152,7 @@ help:
 ## make lint        layers, sizes, format and static analysis
 ## make format      rewrite the sources as .clang-format says
 ## make clean       remove build/ and bin/
+## make MPI=1       with mpirun over several processes; CUDA=1 MPI=1 over several GPUs (needs Open MPI, NCCL)
 ## options          CC=clang  DEBUG=1  SAN=address,undefined  V=1 (show the commands)  WERROR= (warnings pass)
 ##                  CPU=0 (engine, reference kernels, recap-verify and recap-bench from a C
 ##                  compiler alone), CUDA=1 (the cuda device too; needs the CUDA toolkit),
@@ -189,6 +210,9 @@ $(cuda_build)/tests/op_test: $(call obj,$(optest_src)) $(libs)
 $(cuda_build)/tests/cusim/%: $(cuda_build)/tests/cusim/%.cu.o $(cusim_obj)
 	$(Q)$(CXX) $(LDFLAGS) $^ -o $@
 
+$(BUILD)/tests/dist/%: $(BUILD)/tests/dist/%.o $(foreach l,engine data kernels base,$(BUILD)/lib$(l).a) $(cuda_obj)
+	$(Q)$(CC) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
+
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libdata.a $(BUILD)/libbase.a
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -o $@
 
@@ -217,10 +241,14 @@ test: packages
 simulated := $(patsubst %.cu,build/cusim-test/%,$(filter-out %/test_race.cu,$(wildcard tests/cusim/test_*.cu))) \
              $(patsubst %.c,build/cusim-test/%,$(wildcard tests/cuda/test_*.c))
 
+mpi_tests := $(if $(mpi_package),build/mpi-test/tests/dist/comm_mpi)
+
 unit: tests all
-	@$(MAKE) --no-print-directory CUDA=sim CPU=0 BUILD=build/cusim-test build/cusim-test/tests/op_test cusim_tests cuda_tests
+	$(if $(mpi_tests),@$(MAKE) --no-print-directory MPI=1 CPU=0 BUILD=build/mpi-test $(mpi_tests))
+	@$(MAKE) --no-print-directory CUDA=sim CPU=0 BUILD=build/cusim-test build/cusim-test/tests/op_test cusim_tests cuda_tests \
+	    build/cusim-test/tests/dist/comm_nccl
 	@BIN=$(BIN) tests/run -j 2 "build/cusim-test/tests/op_test --device cuda" \
-	    "build/cusim-test/tests/op_test attention --device cuda --dtype bf16 --prefer cudnn" $(simulated) $(op_test) $(unit_tests) $(tool_tests)
+	    "build/cusim-test/tests/op_test attention --device cuda --dtype bf16 --prefer cudnn" $(simulated) build/cusim-test/tests/dist/comm_nccl $(op_test) $(unit_tests) $(tool_tests)
 
 test-slow: packages
 	@$(MAKE) --no-print-directory -j$(JOBS) unit

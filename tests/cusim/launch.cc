@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <unistd.h>
 
 #include "runtime.h"
 
@@ -44,10 +45,30 @@ cudaError_t check(const launch_config &c)
 
 } // namespace
 
-std::recursive_mutex &entry_mutex()
+void entry_gate::lock()
 {
-    static std::recursive_mutex mutex;
-    return mutex;
+    mutex.lock();
+    depth++;
+}
+
+void entry_gate::unlock()
+{
+    depth--;
+    mutex.unlock();
+}
+
+void entry_gate::pause()
+{
+    const int held = depth;
+    for (int i = 0; i < held; i++) unlock();
+    usleep(200);
+    for (int i = 0; i < held; i++) lock();
+}
+
+entry_gate &entry_mutex()
+{
+    static entry_gate gate;
+    return gate;
 }
 
 cudaError_t note(cudaError_t error)

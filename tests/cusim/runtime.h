@@ -35,9 +35,19 @@ constexpr size_t shared_limit = 163 * 1024;
 constexpr int n_multiprocessors = 4;
 constexpr unsigned char poison = 0xFF; // a NaN in every floating-point type
 
-// Every entry of the API holds it.
-using entry_lock = std::lock_guard<std::recursive_mutex>;
-std::recursive_mutex &entry_mutex();
+// Every entry of the API holds it, some more than once.
+class entry_gate
+{
+    std::recursive_mutex mutex;
+    int depth = 0;
+
+  public:
+    void lock();
+    void unlock();
+    void pause(); // lets the other threads in for a moment
+};
+using entry_lock = std::lock_guard<entry_gate>;
+entry_gate &entry_mutex();
 
 // Keeps a failure for cudaGetLastError and returns it.
 cudaError_t note(cudaError_t error);

@@ -19,7 +19,8 @@ CUstream_st
     legacy; // the stream 0, before and after everything in streams that are not non-blocking
 std::vector<CUstream_st *> streams{ &legacy };
 uint64_t n_queued;
-bool hosting; // a callback runs
+bool hosting;                   // a callback runs
+constexpr double patience = 60; // seconds
 
 double seconds_now()
 {
@@ -32,30 +33,57 @@ bool blocks_with_legacy(const CUstream_st *s)
     return !(s->flags & cudaStreamNonBlocking);
 }
 
-// The stream whose first operation can be executed now and must be before that of s.
+// The stream that is not yet at the meeting to which s has come.
+CUstream_st *behind(const meeting &m)
+{
+    for (CUstream_st *other : m.streams)
+        if (other->queue.front().joins.get() != &m) return other;
+    return nullptr;
+}
+
+// The stream whose first operation must be executed before that of s.
+CUstream_st *held_by(CUstream_st *s)
+{
+    const operation &first = s->queue.front();
+    CUstream_st *holds = nullptr;
+    if (first.joins)
+        holds = behind(*first.joins);
+    else if (first.waits_for && !first.waits_for->done)
+        holds = first.waits_for->stream;
+    else if (s == &legacy)
+        for (CUstream_st *other : streams)
+            if (other != s && blocks_with_legacy(other) && !other->queue.empty() &&
+                other->queue.front().number < first.number)
+                holds = other;
+    if (!holds && s != &legacy && blocks_with_legacy(s) && !legacy.queue.empty() &&
+        legacy.queue.front().number < first.number)
+        holds = &legacy;
+    return holds;
+}
+
+// The stream whose first operation can be executed now and must be before that of s, or be it;
+// NULL: none before a stream comes to a meeting.
 CUstream_st *what_holds(CUstream_st *s)
 {
-    for (;;) {
-        const operation &first = s->queue.front();
-        CUstream_st *held_by = nullptr;
-        if (first.waits_for && !first.waits_for->done)
-            held_by = first.waits_for->stream;
-        else if (s == &legacy)
-            for (CUstream_st *other : streams)
-                if (other != s && blocks_with_legacy(other) && !other->queue.empty() &&
-                    other->queue.front().number < first.number)
-                    held_by = other;
-        if (!held_by && s != &legacy && blocks_with_legacy(s) && !legacy.queue.empty() &&
-            legacy.queue.front().number < first.number)
-            held_by = &legacy;
-        if (!held_by) return s;
-        s = held_by;
+    for (size_t hops = 0; hops <= 2 * streams.size(); hops++) {
+        const std::shared_ptr<meeting> &m = s->queue.front().joins;
+        if (m && m->streams.size() < m->expected) return nullptr;
+        CUstream_st *holds = held_by(s);
+        if (!holds) return s;
+        s = holds;
     }
+    fail("streams wait for each other in a circle");
 }
 
 void execute_first(CUstream_st *s)
 {
     operation o = std::move(s->queue.front());
+    if (o.joins) {
+        for (CUstream_st *other : o.joins->streams) other->queue.pop_front();
+        memory_open("nccl");
+        o.joins->run();
+        return;
+    }
     s->queue.pop_front();
     if (o.run.run) {
         if (o.run.on_host)
@@ -97,10 +125,38 @@ CUstream_st *choose(CUstream_st *wanted)
     return s->queue.empty() ? wanted : s;
 }
 
+// One operation, of s or another stream; false: none that s waits for can be executed.
+bool execute_one(CUstream_st *s)
+{
+    CUstream_st *next = what_holds(choose(s));
+    if (!next) next = what_holds(s);
+    if (next) execute_first(next);
+    return next != nullptr;
+}
+
+// A rank that is expected at a meeting may come in another thread.
 void execute_until(CUstream_st *s, uint64_t number)
 {
-    while (!s->queue.empty() && s->queue.front().number <= number)
-        execute_first(what_holds(choose(s)));
+    double stuck_since = 0;
+    while (!s->queue.empty() && s->queue.front().number <= number) {
+        if (execute_one(s)) {
+            stuck_since = 0;
+            continue;
+        }
+        memory_close();
+        if (stuck_since == 0) stuck_since = seconds_now();
+        if (seconds_now() - stuck_since > patience)
+            fail("a stream waits for a rank that never comes");
+        entry_mutex().pause();
+    }
+    memory_close();
+}
+
+// Of another rank, whose device this one does not wait for.
+void execute_what_can_be(CUstream_st *s, uint64_t number)
+{
+    while (stream_of(s) && !s->queue.empty() && s->queue.front().number <= number)
+        if (!execute_one(s)) break;
     memory_close();
 }
 
@@ -190,7 +246,12 @@ cudaError_t stream_finish_all()
         capture_break();
         return cudaErrorStreamCaptureUnsupported;
     }
-    for (CUstream_st *s : streams) execute_until(s, n_queued);
+    const uint64_t until = n_queued;
+    for (CUstream_st *s : std::vector<CUstream_st *>(streams))
+        if (s == &legacy || s->maker == std::this_thread::get_id())
+            execute_until(s, until);
+        else
+            execute_what_can_be(s, until);
     return cudaSuccess;
 }
 
@@ -223,8 +284,17 @@ void capture_end(const std::shared_ptr<capture> &c)
 bool stream_step(CUstream_st *s)
 {
     if (s->queue.empty()) return false;
-    execute_until(s, s->queue.front().number);
+    const uint64_t number = s->queue.front().number;
+    while (!s->queue.empty() && s->queue.front().number == number)
+        if (!execute_one(s)) break;
+    memory_close();
     return !s->queue.empty();
+}
+
+void stream_drop(CUstream_st *s, const meeting *m)
+{
+    auto is_it = [m](const operation &o) { return o.joins.get() == m; };
+    s->queue.erase(std::remove_if(s->queue.begin(), s->queue.end(), is_it), s->queue.end());
 }
 
 } // namespace cusim
@@ -262,6 +332,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
     if (!out || (flags & ~unsigned(cudaStreamNonBlocking))) return note(cudaErrorInvalidValue);
     *out = new CUstream_st;
     (*out)->flags = flags;
+    (*out)->maker = std::this_thread::get_id();
     streams.push_back(*out);
     return cudaSuccess;
 }

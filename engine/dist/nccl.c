@@ -1,0 +1,377 @@
+/* One GPU per rank over NCCL, on a stream of its own.
+ *
+ * Sums whose order is fixed are made as over MPI: every rank is sent its part by all, adds in the
+ * order of the ranks with the device's own kernels, and the results are gathered. Others are
+ * NCCL's. */
+#include <cuda_runtime.h>
+#include <nccl.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/base/alloc.h"
+#include "engine/base/clock.h"
+#include "engine/dist/internal.h"
+#include "kernels/cuda/peer.h"
+#include "kernels/params.h"
+
+enum {
+    ROOM = 1 << 20, /* elements that peers' parts of a sum pass through */
+    LEAST_PIECE = 1 << 12,
+    SPINS = 2000, /* questions in a row before the thread sleeps between them */
+    NAP_NANOSECONDS = 20000
+};
+
+typedef struct gpus {
+    nn_comm *over;      /* introduces the ranks and compares their calls */
+    nn_device *compute; /* whose buffers they are */
+    nn_device *own;     /* the same GPU, another stream */
+    cudaStream_t stream;
+    cudaEvent_t before;
+    cudaEvent_t done[NN_COMM_DEPTH]; /* by number */
+    ncclComm_t comm;
+    char *room;    /* [N, piece] elements of 4 bytes: what peers sent; NULL = sums have any order */
+    float *sum;    /* [piece] */
+    float *wide;   /* [piece] a bf16 piece in f32 */
+    int64_t piece; /* elements that one rank adds at a time */
+    nn_comm_header *headers; /* [N + 1]: everyone's, and the own one */
+} gpus;
+
+/* -- statuses ---------------------------------------------------------------------------------- */
+
+static nn_status check_cuda(cudaError_t error, const char *what)
+{
+    if (error == cudaSuccess) return NN_OK;
+    return nn_fail(NN_DEVICE, "%s: %s (%s)", what, cudaGetErrorString(error),
+                   cudaGetErrorName(error));
+}
+
+static nn_status check_nccl(ncclResult_t result, const char *what)
+{
+    if (result == ncclSuccess) return NN_OK;
+    return nn_fail(NN_DEVICE, "%s: %s (%s)", what, ncclGetErrorString(result),
+                   ncclGetLastError(NULL));
+}
+
+#define CUDA(call) NN_TRY(check_cuda((call), #call))
+#define NCCL(call) NN_TRY(check_nccl((call), #call))
+
+/* -- sums in the order of the ranks ------------------------------------------------------------ */
+
+/* out = a + b, or out = a in another type (b NULL), of n elements; where they lie. */
+static nn_status run_op(nn_device *d, nn_op_id op, int64_t n, nn_dtype from, const void *a,
+                        const void *b, nn_dtype to, void *out)
+{
+    const nn_copy_params params = { to };
+    nn_call c = { .n_in = b ? 2 : 1,
+                  .n_out = 1,
+                  .params = b ? NULL : &params,
+                  .pool = d->pool,
+                  .stream = d->stream };
+    c.in[0] = c.in[1] = nn_view_make(from, 1, &n);
+    c.out[0] = nn_view_make(to, 1, &n);
+    c.in[0].data = (void *)(uintptr_t)a;
+    c.in[1].data = (void *)(uintptr_t)b;
+    c.out[0].data = out;
+    const nn_kernel *k = nn_device_kernel(d, op, &c, 0);
+    NN_ASSERT(k && !k->workspace && !k->prepare); /* packed elements: nothing to arrange */
+    return k->run(&c);
+}
+
+static nn_status convert(nn_device *d, int64_t n, nn_dtype from, const void *src, nn_dtype to,
+                         void *dst)
+{
+    return run_op(d, NN_OP_COPY, n, from, src, NULL, to, dst);
+}
+
+/* Sum of n elements of mine, which lie at `mine`, and of each peer, which lie in its row of the
+ * room. */
+static nn_status add_up(nn_comm *c, gpus *g, nn_dtype dtype, const void *mine, int64_t n, void *dst)
+{
+    const int64_t row = g->piece * nn_dtype_bytes(dtype);
+    if (!n) return NN_OK;
+    for (int p = 0; p < c->place.n_ranks; p++) {
+        const void *x = p == c->place.rank ? mine : g->room + p * row;
+        if (p == 0) {
+            NN_TRY(convert(g->own, n, dtype, x, NN_F32, g->sum));
+            continue;
+        }
+        if (dtype != NN_F32) NN_TRY(convert(g->own, n, dtype, x, NN_F32, g->wide));
+        const void *term = dtype == NN_F32 ? x : g->wide;
+        NN_TRY(run_op(g->own, NN_OP_ADD, n, NN_F32, g->sum, term, NN_F32, g->sum));
+    }
+    return convert(g->own, n, NN_F32, g->sum, dtype, dst);
+}
+
+static nn_status to_peer(gpus *g, int peer, const char *src, int64_t bytes)
+{
+    if (!bytes) return NN_OK;
+    return check_nccl(ncclSend(src, (size_t)bytes, ncclInt8, peer, g->comm, g->stream), "ncclSend");
+}
+
+static nn_status from_peer(gpus *g, int peer, char *dst, int64_t bytes)
+{
+    if (!bytes) return NN_OK;
+    return check_nccl(ncclRecv(dst, (size_t)bytes, ncclInt8, peer, g->comm, g->stream), "ncclRecv");
+}
+
+/* Where part p of n elements begins. */
+static int64_t part_begin(int64_t n, int n_parts, int p)
+{
+    return nn_min((n + n_parts - 1) / n_parts * p, n);
+}
+
+static nn_status reduce_block(nn_comm *c, gpus *g, const nn_comm_call *call, int64_t at, int64_t m)
+{
+    const int n = c->place.n_ranks, me = c->place.rank;
+    const int64_t size = nn_dtype_bytes(call->dtype);
+    const char *src = (const char *)call->src + at * size;
+    char *dst = (char *)call->dst + at * size;
+    const int64_t begin = part_begin(m, n, me), mine = part_begin(m, n, me + 1) - begin;
+    NCCL(ncclGroupStart());
+    for (int p = 0; p < n; p++) {
+        const int64_t first = part_begin(m, n, p), elems = part_begin(m, n, p + 1) - first;
+        if (p == me) continue;
+        NN_TRY(from_peer(g, p, g->room + p * g->piece * size, mine * size));
+        NN_TRY(to_peer(g, p, src + first * size, elems * size));
+    }
+    NCCL(ncclGroupEnd());
+    NN_TRY(add_up(c, g, call->dtype, src + begin * size, mine, dst + begin * size));
+    NCCL(ncclGroupStart());
+    for (int p = 0; p < n; p++) {
+        const int64_t first = part_begin(m, n, p), elems = part_begin(m, n, p + 1) - first;
+        if (p == me) continue;
+        NN_TRY(from_peer(g, p, dst + first * size, elems * size));
+        NN_TRY(to_peer(g, p, dst + begin * size, mine * size));
+    }
+    return check_nccl(ncclGroupEnd(), "ncclGroupEnd");
+}
+
+static nn_status all_reduce_in_order(nn_comm *c, gpus *g, const nn_comm_call *call)
+{
+    const int64_t block = g->piece * c->place.n_ranks;
+    for (int64_t at = 0; at < call->n; at += block)
+        NN_TRY(reduce_block(c, g, call, at, nn_min(block, call->n - at)));
+    return NN_OK;
+}
+
+static nn_status reduce_scatter_in_order(nn_comm *c, gpus *g, const nn_comm_call *call)
+{
+    const int me = c->place.rank;
+    const int64_t size = nn_dtype_bytes(call->dtype);
+    for (int64_t at = 0; at < call->n; at += g->piece) {
+        const int64_t m = nn_min(g->piece, call->n - at);
+        const char *src = (const char *)call->src + at * size;
+        NCCL(ncclGroupStart());
+        for (int p = 0; p < c->place.n_ranks; p++) {
+            if (p == me) continue;
+            NN_TRY(from_peer(g, p, g->room + p * g->piece * size, m * size));
+            NN_TRY(to_peer(g, p, src + p * call->n * size, m * size));
+        }
+        NCCL(ncclGroupEnd());
+        NN_TRY(
+            add_up(c, g, call->dtype, src + me * call->n * size, m, (char *)call->dst + at * size));
+    }
+    return NN_OK;
+}
+
+/* -- the collectives --------------------------------------------------------------------------- */
+
+static ncclDataType_t type_of(nn_dtype dtype)
+{
+    return dtype == NN_BF16 ? ncclBfloat16 : ncclFloat32;
+}
+
+static bool in_order(const nn_comm *c, const gpus *g, const nn_comm_call *call)
+{
+    if (!g->room || c->place.n_ranks == 1) return false;
+    return c->options.deterministic || call->dtype == NN_BF16;
+}
+
+static nn_status enqueue(nn_comm *c, gpus *g, const nn_comm_call *call)
+{
+    const size_t n = (size_t)call->n, bytes = n * (size_t)nn_dtype_bytes(call->dtype);
+    const ncclDataType_t type = type_of(call->dtype);
+    switch (call->kind) {
+    case NN_COMM_ALL_REDUCE:
+        if (in_order(c, g, call)) return all_reduce_in_order(c, g, call);
+        NCCL(ncclAllReduce(call->src, call->dst, n, type, ncclSum, g->comm, g->stream));
+        return NN_OK;
+    case NN_COMM_REDUCE_SCATTER:
+        if (in_order(c, g, call)) return reduce_scatter_in_order(c, g, call);
+        NCCL(ncclReduceScatter(call->src, call->dst, n, type, ncclSum, g->comm, g->stream));
+        return NN_OK;
+    case NN_COMM_ALL_GATHER:
+        NCCL(ncclAllGather(call->src, call->dst, bytes, ncclInt8, g->comm, g->stream));
+        return NN_OK;
+    case NN_COMM_BROADCAST:
+        NCCL(ncclBroadcast(call->src, call->dst, bytes, ncclInt8, call->root, g->comm, g->stream));
+        return NN_OK;
+    default:
+        return NN_OK;
+    }
+}
+
+/* NCCL itself would hang, or write where it must not. Also what a barrier is. */
+static nn_status compare(nn_comm *c, gpus *g, int64_t number)
+{
+    const int n = c->place.n_ranks;
+    nn_comm_header *own = &g->headers[n];
+    *own = nn_comm_header_of(c, number);
+    nn_comm_step(g->over, c->step);
+    if (nn_comm_all_gather(g->over, NN_I32, sizeof(*own) / 4, own, g->headers) != NN_OK)
+        return nn_comm_fail(c, number, "the calls of the ranks cannot be compared: %s",
+                            nn_error_message());
+    for (int p = 0; p < n; p++)
+        if (!nn_comm_same_call(own, &g->headers[p]))
+            return nn_comm_mismatch(c, number, p, &g->headers[p]);
+    return NN_OK;
+}
+
+static nn_status start(nn_comm *c, int64_t number)
+{
+    gpus *g = c->state;
+    const nn_comm_call *call = nn_comm_call_at(c, number);
+    if (call->kind == NN_COMM_BARRIER || nn_comm_must_compare(c, number))
+        NN_TRY(compare(c, g, number));
+    CUDA(cudaEventRecord(g->before, (cudaStream_t)nn_cuda_stream(g->compute)));
+    CUDA(cudaStreamWaitEvent(g->stream, g->before, 0));
+    if (call->n && enqueue(c, g, call) != NN_OK)
+        return nn_comm_fail(c, number, "%s", nn_error_message());
+    CUDA(cudaEventRecord(g->done[number % NN_COMM_DEPTH], g->stream));
+    return NN_OK;
+}
+
+static nn_status check_peers(const nn_comm *c, const gpus *g, int64_t number)
+{
+    ncclResult_t result = ncclSuccess;
+    if (ncclCommGetAsyncError(g->comm, &result) == ncclSuccess && result == ncclSuccess)
+        return NN_OK;
+    return nn_comm_fail(c, number, "NCCL: %s", ncclGetErrorString(result));
+}
+
+static nn_status until_done(nn_comm *c, gpus *g, int64_t number)
+{
+    const struct timespec nap = { 0, NAP_NANOSECONDS };
+    const double limit = c->options.timeout_seconds, begun = nn_clock_seconds();
+    for (int64_t asked = 0;; asked++) {
+        const cudaError_t error = cudaEventQuery(g->done[number % NN_COMM_DEPTH]);
+        if (error == cudaSuccess) return NN_OK;
+        if (error != cudaErrorNotReady)
+            return nn_comm_fail(c, number, "%s", cudaGetErrorString(error));
+        if (asked < SPINS) continue;
+        NN_TRY(check_peers(c, g, number));
+        if (limit > 0 && nn_clock_seconds() - begun > limit) return nn_comm_late(c, number, "");
+        nanosleep(&nap, NULL);
+    }
+}
+
+/* What waits in the stream for peers is taken out of it. */
+static void cut(gpus *g)
+{
+    if (g->comm) ncclCommAbort(g->comm);
+    g->comm = NULL;
+}
+
+static nn_status wait(nn_comm *c, int64_t number)
+{
+    gpus *g = c->state;
+    const nn_status status = until_done(c, g, number);
+    if (status != NN_OK) cut(g);
+    return status;
+}
+
+static void abort_job(nn_comm *c)
+{
+    gpus *g = c->state;
+    cut(g);
+    nn_comm_abort(g->over);
+}
+
+/* -- opening and closing ----------------------------------------------------------------------- */
+
+static void leave(nn_comm *c)
+{
+    gpus *g = c->state;
+    if (!g) return;
+    if (c->broken != NN_OK) cut(g);
+    if (g->comm) ncclCommDestroy(g->comm);
+    if (g->before) cudaEventDestroy(g->before);
+    for (int i = 0; i < NN_COMM_DEPTH; i++)
+        if (g->done[i]) cudaEventDestroy(g->done[i]);
+    if (g->own) {
+        void *blocks[] = { g->room, g->sum, g->wide };
+        for (int i = 0; i < NN_COUNT(blocks); i++)
+            if (blocks[i]) g->own->backend->free(g->own, blocks[i]);
+    }
+    nn_device_close(g->own);
+    nn_free(g->headers);
+    nn_free(g);
+}
+
+static const nn_comm_impl impl = { "nccl", start, wait, abort_job, leave };
+
+static nn_status reserve(nn_comm *c, gpus *g)
+{
+    const int64_t n = c->place.n_ranks;
+    g->piece = nn_max(ROOM / n, LEAST_PIECE);
+    const int64_t bytes = g->piece * (int64_t)sizeof(float);
+    g->headers = nn_alloc(n + 1, sizeof(*g->headers));
+    NN_NEED(g->headers);
+    if (!c->options.deterministic && !c->options.precise) return NN_OK;
+    g->room = g->own->backend->alloc(g->own, n * bytes);
+    g->sum = g->own->backend->alloc(g->own, bytes);
+    g->wide = g->own->backend->alloc(g->own, bytes);
+    return g->room && g->sum && g->wide ? NN_OK : NN_MEMORY;
+}
+
+static nn_status make_events(gpus *g)
+{
+    CUDA(cudaEventCreateWithFlags(&g->before, cudaEventDisableTiming));
+    for (int i = 0; i < NN_COMM_DEPTH; i++)
+        CUDA(cudaEventCreateWithFlags(&g->done[i], cudaEventDisableTiming));
+    return NN_OK;
+}
+
+/* Rank 0 makes the name by which the ranks find each other. */
+static nn_status meet(nn_comm *c, gpus *g)
+{
+    ncclUniqueId id;
+    memset(&id, 0, sizeof(id));
+    if (c->place.rank == 0) NCCL(ncclGetUniqueId(&id));
+    NN_TRY(nn_comm_broadcast(g->over, NN_I32, sizeof(id) / 4, &id, 0));
+    NCCL(ncclCommInitRank(&g->comm, c->place.n_ranks, id, c->place.rank));
+    return NN_OK;
+}
+
+static nn_status connect(nn_comm *c, gpus *g)
+{
+    NN_TRY(nn_device_open("cuda", 1, &g->own));
+    g->stream = nn_cuda_stream(g->own);
+    NN_TRY(reserve(c, g));
+    NN_TRY(make_events(g));
+    return meet(c, g);
+}
+
+nn_status nn_comm_open_nccl(nn_comm *over, nn_device *device, const nn_comm_options *options,
+                            nn_comm **out)
+{
+    nn_comm *c;
+    if (strcmp(device->backend->name, "cuda") != 0)
+        return nn_fail(NN_ARGUMENT, "NCCL needs a cuda device, this one is %s",
+                       device->backend->name);
+    NN_TRY(nn_comm_make(&impl, nn_comm_place_of(over), options, &c));
+    gpus *g = nn_alloc(1, sizeof(*g));
+    nn_status status = g ? NN_OK : NN_MEMORY;
+    if (g) {
+        g->over = over;
+        g->compute = device;
+        c->state = g;
+        status = connect(c, g);
+    }
+    if (status != NN_OK) {
+        nn_comm_close(c);
+        return status;
+    }
+    *out = c;
+    return NN_OK;
+}
