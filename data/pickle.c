@@ -88,21 +88,16 @@ static int64_t floor_of(const machine *m) /* values below the last mark are out 
     return m->n_marks ? m->mark[m->n_marks - 1] : 0;
 }
 
-static bool is_empty(const machine *m)
-{
-    return !m->stack || m->depth <= floor_of(m);
-}
-
 static nn_status pop(machine *m, nn_pickle **value)
 {
-    if (is_empty(m)) return broken(m, "the stack is empty");
+    if (!m->stack || m->depth <= floor_of(m)) return broken(m, "the stack is empty");
     *value = m->stack[--m->depth];
     return NN_OK;
 }
 
 static nn_status top(const machine *m, nn_pickle **value)
 {
-    if (is_empty(m)) return broken(m, "the stack is empty");
+    if (!m->stack || m->depth <= floor_of(m)) return broken(m, "the stack is empty");
     *value = m->stack[m->depth - 1];
     return NN_OK;
 }
