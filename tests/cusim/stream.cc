@@ -134,11 +134,12 @@ bool execute_one(CUstream_st *s)
     return next != nullptr;
 }
 
-// A rank that is expected at a meeting may come in another thread.
-void execute_until(CUstream_st *s, uint64_t number)
+// Executes what s waits for until enough is done. A rank that is expected at a meeting may come in
+// another thread.
+template <class F> void execute_until(CUstream_st *s, F enough)
 {
     double stuck_since = 0;
-    while (!s->queue.empty() && s->queue.front().number <= number) {
+    while (!enough()) {
         if (execute_one(s)) {
             stuck_since = 0;
             continue;
@@ -150,6 +151,11 @@ void execute_until(CUstream_st *s, uint64_t number)
         entry_mutex().pause();
     }
     memory_close();
+}
+
+void execute_through(CUstream_st *s, uint64_t number)
+{
+    execute_until(s, [s, number] { return s->queue.empty() || s->queue.front().number > number; });
 }
 
 // Of another rank, whose device this one does not wait for.
@@ -234,8 +240,8 @@ cudaError_t stream_finish(cudaStream_t stream)
     }
     if (s == &legacy)
         for (CUstream_st *other : streams)
-            if (blocks_with_legacy(other)) execute_until(other, n_queued);
-    execute_until(s, n_queued);
+            if (blocks_with_legacy(other)) execute_through(other, n_queued);
+    execute_through(s, n_queued);
     return cudaSuccess;
 }
 
@@ -249,7 +255,7 @@ cudaError_t stream_finish_all()
     const uint64_t until = n_queued;
     for (CUstream_st *s : std::vector<CUstream_st *>(streams))
         if (s == &legacy || s->maker == std::this_thread::get_id())
-            execute_until(s, until);
+            execute_through(s, until);
         else
             execute_what_can_be(s, until);
     return cudaSuccess;
@@ -257,8 +263,7 @@ cudaError_t stream_finish_all()
 
 void mark_finish(const mark &m)
 {
-    while (!m.done) execute_first(what_holds(choose(m.stream)));
-    memory_close();
+    execute_until(m.stream, [&m] { return m.done; });
 }
 
 bool any_capturing()
