@@ -207,9 +207,6 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(libs)
 $(cuda_build)/tests/op_test: $(call obj,$(optest_src)) $(libs)
 	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
-$(cuda_build)/tests/cusim/%: $(cuda_build)/tests/cusim/%.cu.o $(cusim_obj)
-	$(Q)$(CXX) $(LDFLAGS) $^ -o $@
-
 $(BUILD)/tests/dist/%: $(BUILD)/tests/dist/%.o $(foreach l,engine data kernels base,$(BUILD)/lib$(l).a) $(cuda_obj)
 	$(Q)$(CC) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
 
@@ -218,6 +215,23 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libdata.a $(BUILD)/libba
 
 $(cuda_build)/tests/cusim/test_%: $(cuda_build)/tests/cusim/test_%.cu.o $(cusim_obj)
 	$(Q)$(CC) $(LDFLAGS) $^ -lstdc++ -lm -o $@
+
+# tests/cusim/mutants: MUTANT=dir FILE=x.cu puts dir/kernels/cuda/x.cu in the place of the original. It is linked
+# first, so that its inline functions are those of the program.
+ifdef MUTANT
+mutant := $(MUTANT)/$(notdir $(cuda_build))
+mutant_with = $(mutant)/x.o $(1) $(filter-out $(cuda_build)/kernels/cuda/$(FILE).o,$(libs))
+
+$(mutant)/x.o: $(MUTANT)/kernels/cuda/$(FILE)
+	@mkdir -p $(@D)
+	$(Q)$(CUDA_CC) -iquote $(MUTANT) -c $< -o $@
+
+$(mutant)/op_test: $(call mutant_with,$(call obj,$(optest_src)))
+	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+$(mutant)/test_copies: $(call mutant_with,$(BUILD)/tests/unit/test_copies.o)
+	$(Q)$(CC) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
+endif
 
 tests: $(unit_tests) $(op_test)
 
@@ -237,15 +251,16 @@ reproduce: packages
 test: packages
 	@$(MAKE) --no-print-directory -j$(JOBS) unit
 
-# The cuda device is tested on the simulator.
-simulated := $(patsubst %.cu,build/cusim-test/%,$(filter-out %/test_race.cu,$(wildcard tests/cusim/test_*.cu))) \
+# The cuda device is tested on the simulator, what is between it and the host by unit tests.
+simulated_unit := build/cusim-test/tests/unit/test_copies build/cusim-test/tests/unit/test_capture
+simulated := $(simulated_unit) $(patsubst %.cu,build/cusim-test/%,$(filter-out %/test_race.cu,$(wildcard tests/cusim/test_*.cu))) \
              $(patsubst %.c,build/cusim-test/%,$(wildcard tests/cuda/test_*.c))
 
 mpi_tests := $(if $(mpi_package),build/mpi-test/tests/dist/comm_mpi)
 
 unit: tests all
 	$(if $(mpi_tests),@$(MAKE) --no-print-directory MPI=1 CPU=0 BUILD=build/mpi-test $(mpi_tests))
-	@$(MAKE) --no-print-directory CUDA=sim CPU=0 BUILD=build/cusim-test build/cusim-test/tests/op_test cusim_tests cuda_tests \
+	@$(MAKE) --no-print-directory CUDA=sim CPU=0 BUILD=build/cusim-test build/cusim-test/tests/op_test $(simulated_unit) cusim_tests cuda_tests \
 	    build/cusim-test/tests/dist/comm_nccl
 	@BIN=$(BIN) tests/run -j 2 "build/cusim-test/tests/op_test --device cuda" \
 	    "build/cusim-test/tests/op_test attention --device cuda --dtype bf16 --prefer cudnn" $(simulated) build/cusim-test/tests/dist/comm_nccl $(op_test) $(unit_tests) $(tool_tests)

@@ -18,16 +18,26 @@ static int64_t guarded_bytes(const nn_step *s, int i)
     return (nn_view_bytes(&s->call.out[i]) + 63) / 64 * 64 + 2 * NN_GUARD_BYTES;
 }
 
+static nn_status poison_block(nn_plan *plan, char *block, int64_t bytes, int64_t piece)
+{
+    const nn_backend *b = plan->device->backend;
+    for (int64_t at = 0; at < bytes && b->computes; at += piece)
+        NN_TRY(b->write(plan->device, block + at, plan->poison, nn_min(piece, bytes - at)));
+    return NN_OK;
+}
+
+/* What lies around inputs and in a workspace is NaN as well. */
 nn_status nn_plan_make_poison(nn_plan *plan)
 {
-    int64_t most = 0;
+    int64_t most = 1 << 16;
     for (int64_t k = 0; k < plan->n_steps; k++)
         for (int i = 0; i < plan->steps[k].call.n_out; i++)
             most = nn_max(most, guarded_bytes(&plan->steps[k], i));
     plan->poison = nn_alloc(most, 1);
     NN_NEED(plan->poison);
     memset(plan->poison, 0xff, (size_t)most);
-    return NN_OK;
+    NN_TRY(poison_block(plan, plan->activations, plan->stats.activation_bytes, most));
+    return poison_block(plan, plan->workspace, plan->stats.workspace_bytes, most);
 }
 
 static nn_status poison_outputs(nn_plan *plan, nn_step *s)

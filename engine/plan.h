@@ -20,8 +20,8 @@ typedef struct nn_plan_options {
     bool direct;  /* run the kernels one by one every time; otherwise a device that can record is
                      given the second run to record, and repeats it from there on */
     bool profile; /* time every node; runs directly */
-    bool hostile; /* tests: fill every activation with NaN before the run and check guard bands
-                     after it; runs directly */
+    bool hostile; /* tests: memory is NaN before it is written, around inputs and in the workspace
+                     too, and guard bands are checked after each node; runs directly */
     int skip;     /* tests: leave out that many accepting kernels of each node where more remain */
 } nn_plan_options;
 

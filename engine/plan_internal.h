@@ -39,7 +39,7 @@ struct nn_plan {
     bool warm;          /* it has run directly: code and libraries are loaded */
     void *recording;    /* the device's; NULL = none yet */
     uint64_t *run_seed; /* device memory: the seed of the run; NULL = kernels find it in the call */
-    char *poison;       /* hostile plans: NaN for the largest output with its guard bands */
+    char *poison;       /* hostile plans: NaN, enough for the largest output with its guard bands */
     nn_plan_stats stats;
 };
 
@@ -47,7 +47,7 @@ struct nn_plan {
  * exist. */
 nn_status nn_plan_layout(nn_plan *plan) NN_CHECKED;
 
-/* exec.c: what hostile plans need, once the steps exist. */
+/* exec.c: what hostile plans need, once the steps have their memory. */
 nn_status nn_plan_make_poison(nn_plan *plan) NN_CHECKED;
 
 /* exec.c: enqueue steps first .. last-1, each by itself. */

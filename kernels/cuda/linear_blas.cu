@@ -227,13 +227,14 @@ void linear_blas_release(nn_call *c)
     c->state = NULL;
 }
 
+/* A bias that is part of a longer vector may begin anywhere. */
 static nn_status round_bias(const nn_call *c, bf16 *rounded)
 {
-    const int64_t n = c->in[2].dim[0];
-    const nn_operands<float, 1> in = { { static_cast<const float *>(c->in[2].data) } };
-    return NN_LAUNCH((nn_map_packed<nn_map_same, float, bf16, 1>),
-                     (unsigned)nn_ceil_div(n, NN_MAP_THREADS * nn_map_width<float, bf16>),
-                     NN_MAP_THREADS, 0, c, nn_map_same{}, in, rounded, n);
+    const nn_view *bias = &c->in[2], *const views[2] = { bias, bias };
+    const nn_operands<float, 1> in = { { static_cast<const float *>(bias->data) } };
+    return NN_LAUNCH((nn_map_steps<nn_map_same, float, bf16, 1>),
+                     (unsigned)nn_ceil_div(bias->dim[0], NN_MAP_THREADS), NN_MAP_THREADS, 0, c,
+                     nn_map_same{}, in, rounded, nn_steps_of(bias, views));
 }
 
 /* The bias as the product wants it. */

@@ -50,7 +50,7 @@ nn_status nn_cuda_send(nn_cuda *g, void *dst, const void *src, int64_t bytes)
     const char *from = static_cast<const char *>(src);
     NN_TRY(reserve(g));
     for (int64_t at = 0; at < bytes;) {
-        nn_cuda_stage *s;
+        nn_cuda_stage *s = NULL;
         NN_TRY(stage_with_room(g, &s));
         const int64_t part = nn_min(bytes - at, STAGE - s->used);
         char *pinned = s->host + s->used;

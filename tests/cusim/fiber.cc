@@ -52,7 +52,7 @@ constexpr size_t stack_bytes = CUSIM_ASAN ? 512 * 1024 : 64 * 1024;
 constexpr int n_saved = 6;          // registers
 constexpr size_t colours = 21;      // stacks start at different offsets, else all would use the
 constexpr size_t colour_step = 192; // same sets of the cache
-std::vector<fiber *> all;
+std::vector<fiber *> &all = *new std::vector<fiber *>; // never destroyed
 } // namespace
 
 fiber *fiber_new(void (*main)())

@@ -29,9 +29,15 @@ const char *barrier_name(barrier_kind kind)
     return "?";
 }
 
+// Nearly always it is the same literal.
+bool same_text(const char *a, const char *b)
+{
+    return a == b || strcmp(a, b) == 0;
+}
+
 bool same_place(place a, place b)
 {
-    return a.line == b.line && strcmp(a.file, b.file) == 0;
+    return a.line == b.line && same_text(a.file, b.file);
 }
 
 void wait_at(const char *name, place at)
@@ -85,7 +91,7 @@ meeting *find_meeting(warp *w, unsigned mask)
 
 void join(warp *w, meeting *m, const char *name, collective_fn execute, unsigned bit, place at)
 {
-    if (m->execute != execute || strcmp(m->name, name) != 0 || !same_place(m->at, at))
+    if (m->execute != execute || !same_text(m->name, name) || !same_place(m->at, at))
         fail_at(at, "%s, but the lanes 0x%08x of the same mask wait at %s, %s:%d", name, m->arrived,
                 m->name, m->at.file, m->at.line);
     m->arrived |= bit;
@@ -177,7 +183,7 @@ void report_deadlock()
         unsigned n = 0;
         for (unsigned j = i; j < block.n_threads; j++) {
             const thread &u = block.warps[j / 32].threads[j % 32];
-            bool same = u.waits_at && strcmp(u.waits_at, t.waits_at) == 0 && same_place(u.at, t.at);
+            bool same = u.waits_at && same_text(u.waits_at, t.waits_at) && same_place(u.at, t.at);
             if (!same) continue;
             told[j / 32][j % 32] = true;
             n++;

@@ -134,6 +134,21 @@ void check_block(const char *who, size_t at, size_t bytes)
         fail("%s: written behind the end of an allocation of %zu bytes", who, bytes);
 }
 
+// Accessible or not: what AddressSanitizer watches is written by instructions that it does not see.
+CUSIM_UNCHECKED void fill(void *p, size_t bytes, unsigned char byte)
+{
+    if (!CUSIM_ASAN) {
+        memset(p, byte, bytes);
+        return;
+    }
+    volatile unsigned char *at = static_cast<volatile unsigned char *>(p);
+    const uint64_t word = byte * (~uint64_t(0) / 255);
+    size_t i = 0;
+    for (; i < bytes && (reinterpret_cast<uintptr_t>(at + i) & 7); i++) at[i] = byte;
+    for (; i + 8 <= bytes; i += 8) *reinterpret_cast<volatile uint64_t *>(at + i) = word;
+    for (; i < bytes; i++) at[i] = byte;
+}
+
 // What is opened belongs to no allocation at first.
 void open_up_to(size_t end)
 {
@@ -157,7 +172,7 @@ cudaError_t allocate(void **out, size_t bytes)
     memory_open("cudaMalloc");
     char *p = device.base + at;
     memory_allow(p, bytes);
-    memory_fill(p, bytes);
+    memory_undefine(p, bytes);
     red_zone_guard(p - guard, guard);
     red_zone_guard(p + bytes, span(bytes) - bytes);
     memory_close();
@@ -227,26 +242,34 @@ bool memory_is_pinned(const void *p)
     return static_cast<const char *>(p) < next->first + next->second;
 }
 
-CUSIM_UNCHECKED void memory_fill(void *p, size_t bytes)
+unsigned char undefined_byte()
 {
-    volatile char *at = static_cast<volatile char *>(p);
-    size_t i = 0;
-    for (; i < bytes && (reinterpret_cast<uintptr_t>(at + i) & 7); i++) at[i] = char(poison);
-    for (; i + 8 <= bytes; i += 8) *reinterpret_cast<volatile uint64_t *>(at + i) = ~uint64_t(0);
-    for (; i < bytes; i++) at[i] = char(poison);
+    static const char *const text = getenv("CUSIM_POISON");
+    static const unsigned char byte = text ? (unsigned char)strtoul(text, nullptr, 0) : poison;
+    return byte;
+}
+
+void memory_undefine(void *p, size_t bytes)
+{
+    fill(p, bytes, undefined_byte());
 }
 
 CUSIM_UNCHECKED bool red_zone_intact(const void *p, size_t bytes)
 {
     const volatile unsigned char *at = static_cast<const volatile unsigned char *>(p);
-    unsigned char all = poison;
-    for (size_t i = 0; i < bytes; i++) all &= at[i];
-    return all == poison;
+    uint64_t all = ~uint64_t(0);
+    size_t i = 0;
+    for (; i < bytes && (reinterpret_cast<uintptr_t>(at + i) & 7); i++)
+        if (at[i] != poison) return false;
+    for (; i + 8 <= bytes; i += 8) all &= *reinterpret_cast<const volatile uint64_t *>(at + i);
+    for (; i < bytes; i++)
+        if (at[i] != poison) return false;
+    return all == ~uint64_t(0);
 }
 
 void red_zone_guard(void *p, size_t bytes)
 {
-    memory_fill(p, bytes);
+    fill(p, bytes, poison);
 #if CUSIM_ASAN
     __asan_poison_memory_region(p, bytes);
 #endif
@@ -304,7 +327,7 @@ cudaError_t cudaMallocHost(void **out, size_t bytes)
     *out = nullptr;
     if (bytes == 0) return cudaSuccess;
     if (posix_memalign(out, alignment, bytes) != 0) return note(cudaErrorMemoryAllocation);
-    memset(*out, poison, bytes);
+    memset(*out, undefined_byte(), bytes);
     pinned[static_cast<const char *>(*out)] = bytes;
     return cudaSuccess;
 }

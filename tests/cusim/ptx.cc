@@ -36,13 +36,19 @@ float tf32(uint32_t v)
 // 2 t, 2 t + 1 of the rows g (d[0], d[1]) and g + 8 (d[2], d[3]).
 void multiply(const float (&a)[16][16], const float (&b)[16][8], int k, void *const slots[32])
 {
+    typedef double row_of_eight __attribute__((vector_size(64)));
+    row_of_eight sums[16] = {};
+    for (int j = 0; j < k; j++) {
+        row_of_eight line = {
+            b[j][0], b[j][1], b[j][2], b[j][3], b[j][4], b[j][5], b[j][6], b[j][7]
+        };
+        for (int row = 0; row < 16; row++) sums[row] += line * double(a[row][j]);
+    }
     for (int lane = 0; lane < 32; lane++) {
         float *d = static_cast<const mma_slot *>(slots[lane])->d;
         for (int i = 0; i < 4; i++) {
             int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
-            double sum = d[i];
-            for (int j = 0; j < k; j++) sum += double(a[row][j]) * b[j][column];
-            d[i] = float(sum);
+            d[i] = float(d[i] + sums[row][column]);
         }
     }
 }
@@ -130,7 +136,7 @@ void copy_begin(void *to, const void *from, bool valid, unsigned bytes, place at
     if (valid) need_device(from, bytes, bytes, "cp.async", at);
     location started = with_races ? race_place(at) : 0;
     if (with_races) race_copying(current_thread(), to, bytes, started);
-    memset(to, poison, bytes);
+    memset(to, undefined_byte(), bytes);
     copy_queue &q = queues[current_thread()];
     q.pending.push_back({ to, valid ? from : nullptr, bytes, q.committed, started });
 }

@@ -33,7 +33,7 @@ namespace cusim
 constexpr size_t shared_default = 48 * 1024;
 constexpr size_t shared_limit = 163 * 1024;
 constexpr int n_multiprocessors = 4;
-constexpr unsigned char poison = 0xFF; // a NaN in every floating-point type
+constexpr unsigned char poison = 0xFF; // of guards; a NaN in every floating-point type
 
 // Every entry of the API holds it, some more than once.
 class entry_gate
@@ -65,8 +65,9 @@ void memory_region(const char **base, size_t *bytes);
 bool memory_is_pinned(const void *p);
 void red_zone_guard(void *p, size_t bytes); // fills; inaccessible where the build can see it
 bool red_zone_intact(const void *p, size_t bytes);
-void memory_allow(void *p, size_t bytes); // for builds with AddressSanitizer
-void memory_fill(void *p, size_t bytes);  // with poison, accessible or not
+void memory_allow(void *p, size_t bytes);    // for builds with AddressSanitizer
+unsigned char undefined_byte();              // of what nobody has written: CUSIM_POISON or poison
+void memory_undefine(void *p, size_t bytes); // fills with it, accessible or not
 
 // block.cc
 void run_grid(const launch_config &config, const std::function<void()> &body);

@@ -40,7 +40,7 @@ void *add(const void *key, const char *name, size_t bytes)
     arrays[n_arrays++] = { key, name, used, bytes };
     char *out = arena + used;
     memory_allow(out, bytes);
-    memory_fill(out, bytes);
+    memory_undefine(out, bytes);
     red_zone_guard(arena + end, next - end);
     used = next;
     return out;
@@ -65,7 +65,7 @@ void shared_begin_grid(const launch_config &c)
 
 void shared_begin_block()
 {
-    for (int i = 0; i < n_arrays; i++) memory_fill(arena + arrays[i].at, arrays[i].bytes);
+    for (int i = 0; i < n_arrays; i++) memory_undefine(arena + arrays[i].at, arrays[i].bytes);
 }
 
 void shared_end_block()

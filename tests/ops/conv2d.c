@@ -1,7 +1,7 @@
 /* conv2d: kernels 1, 3, 4, 8 and 16 wide, strides 1, 2, 3, 4 and 16, padding on both sides, on one,
  * and none, channels around the library's blocks, every set of optional operands; results beyond
- * one block of a GPU, and sums so deep that it cuts them. Rows of options above 8 let the result
- * take over the storage of the residual. */
+ * one block of a GPU, and sums so deep that it cuts them, unevenly. Rows of options above 8 let the
+ * result take over the storage of the residual. */
 #include "tests/ops/op_test.h"
 
 enum { N, H, WIDTH, I, O, K, STRIDE, BEFORE, AFTER, OPTIONS };
@@ -41,6 +41,7 @@ static const int64_t rows[][OP_MAX_ARGS] = {
     { 2, 4, 5, 4, 17, 3, 1, 1, 1, 15 },   { 1, 4, 5, 32, 32, 3, 1, 1, 1, 15 },
     { 1, 12, 11, 8, 72, 1, 1, 0, 0, 7 },  { 1, 2, 2, 264, 20, 3, 1, 1, 1, 7 },
     { 1, 8, 11, 4, 5, 4, 3, 2, 1, 1 },    { 1, 9, 8, 8, 3, 3, 2, 1, 1, 1 },
+    { 1, 61, 33, 3, 4, 1, 1, 0, 0, 1 },
 };
 
 const op_test nn_test_conv2d = { .build = build, OP_ROWS(rows), .bf16 = true };
