@@ -29,14 +29,14 @@ static nn_noise_schedule sd14(int steps_offset)
     return s;
 }
 
-/* noise / signal before call i, as add_noise shows it. */
+/* noise / signal before call i of a sampler of one or two numbers, as add_noise shows it. */
 static double level(const nn_sampler *s, int i)
 {
-    const float zero = 0, one = 1;
-    float signal, noise;
-    nn_sampler_add_noise(s, i, &one, &zero, &signal);
-    nn_sampler_add_noise(s, i, &zero, &one, &noise);
-    return (double)(noise / signal);
+    const float zero[2] = { 0 }, one[2] = { 1, 1 };
+    float signal[2], noise[2];
+    nn_sampler_add_noise(s, i, one, zero, signal);
+    nn_sampler_add_noise(s, i, zero, one, noise);
+    return (double)(noise[0] / signal[0]);
 }
 
 /* A denoiser of n numbers. */
