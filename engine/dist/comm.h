@@ -104,8 +104,9 @@ void nn_comm_place_from_environment(nn_comm_place *out);
 /* The step that messages name from here on. */
 void nn_comm_step(nn_comm *c, int64_t step);
 
-/* Start a collective; does not wait for peers. The ticket is its number, from 0. Errors:
- * NN_ARGUMENT for a call that makes no sense, or when NN_COMM_DEPTH are not waited for. */
+/* Start a collective; does not wait for peers, but over NCCL while calls are compared. The ticket
+ * is its number, from 0. Errors: NN_ARGUMENT for a call that makes no sense, or when NN_COMM_DEPTH
+ * are not waited for. */
 nn_status nn_comm_start(nn_comm *c, const nn_comm_call *call, int64_t *ticket) NN_CHECKED;
 
 /* Until this collective and all before it are done. */
