@@ -205,6 +205,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(libs)
 	$(Q)$(CC) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
 
 $(cuda_build)/tests/op_test: $(call obj,$(optest_src)) $(libs)
+	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
 $(BUILD)/tests/dist/%: $(BUILD)/tests/dist/%.o $(foreach l,engine data kernels base,$(BUILD)/lib$(l).a) $(cuda_obj)
