@@ -60,9 +60,13 @@ typedef struct state { /* how this pass attends */
 /* dense, dropout, residual, norm: how each of the three parts of a layer ends. */
 static nn_tensor *finish(nn_scope s, const state *d, nn_tensor *h, nn_tensor *residual)
 {
-    h = linear(nn_at(s, "dense"), h, d->c->hidden_size, BIAS);
-    h = nn_dropout(s.g, h, d->c->dropout);
-    return layernorm(nn_at(s, "LayerNorm"), nn_add(s.g, h, residual), d->c->eps);
+    if (d->c->dropout > 0) {
+        h = linear(nn_at(s, "dense"), h, d->c->hidden_size, BIAS);
+        h = nn_add(s.g, nn_dropout(s.g, h, d->c->dropout), residual);
+    } else {
+        h = linear_onto(nn_at(s, "dense"), h, residual);
+    }
+    return layernorm(nn_at(s, "LayerNorm"), h, d->c->eps);
 }
 
 static nn_tensor *cached(nn_scope s, const state *d, const char *name, void *data, bool cross)
@@ -138,7 +142,7 @@ static nn_tensor *head(nn_scope s, const text_decoder_config *c, nn_tensor *h, n
     if (!c->tied)
         w = nn_param_at(nn_at(s, "decoder"), "weight", NN_NORMAL(0.02f), 2,
                         (int64_t[]){ c->vocab_size, c->hidden_size });
-    return nn_linear(s.g, h, w, bias);
+    return nn_linear(s.g, h, w, bias, NULL);
 }
 
 static nn_tensor *run(nn_scope s, const state *d, nn_tensor *ids)

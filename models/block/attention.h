@@ -13,8 +13,9 @@ typedef struct attention_source {
 /* The keys and values of a context: to_k and to_v (bias or not) of the attention at s, C wide. */
 attention_source attention_project(nn_scope s, nn_tensor *context, int64_t width, int bias);
 
-/* diffusers' Attention: to_q, to_k, to_v (bias or not), to_out.0 with bias. x [B, T, C] ->
- * [B, T, C]. */
-nn_tensor *cross_attention(nn_scope s, nn_tensor *x, attention_source source, int heads, int bias);
+/* diffusers' Attention: to_q, to_k, to_v (bias or not), to_out.0 with bias, plus the residual.
+ * x [B, T, C], residual [B, T, C] -> [B, T, C]. */
+nn_tensor *cross_attention(nn_scope s, nn_tensor *x, attention_source source, int heads, int bias,
+                           nn_tensor *residual);
 
 #endif

@@ -8,14 +8,24 @@ static float fan_bound(int64_t fan_in)
     return 1.0f / sqrtf((float)nn_max(fan_in, 1));
 }
 
-nn_tensor *linear(nn_scope s, nn_tensor *x, int64_t out, int bias)
+static nn_tensor *product(nn_scope s, nn_tensor *x, int64_t out, int bias, nn_tensor *residual)
 {
     nn_enter(s);
     int64_t in = nn_last(&x->view, 0);
     nn_init init = NN_UNIFORM(fan_bound(in));
     nn_tensor *w = nn_param_at(s, "weight", init, 2, (int64_t[]){ out, in });
     nn_tensor *b = bias ? nn_param_at(s, "bias", init, 1, (int64_t[]){ out }) : NULL;
-    return nn_linear(s.g, x, w, b);
+    return nn_linear(s.g, x, w, b, residual);
+}
+
+nn_tensor *linear(nn_scope s, nn_tensor *x, int64_t out, int bias)
+{
+    return product(s, x, out, bias, NULL);
+}
+
+nn_tensor *linear_onto(nn_scope s, nn_tensor *x, nn_tensor *residual)
+{
+    return product(s, x, nn_last(&residual->view, 0), BIAS, residual);
 }
 
 nn_tensor *conv(nn_scope s, nn_tensor *x, int64_t out, int size, nn_conv how, nn_tensor *shift,
