@@ -70,6 +70,11 @@ void nn_enter(nn_scope s); /* nodes made from here on carry this path */
 /* The parameter s.path + "." + name, declared on first sight. */
 nn_tensor *nn_param_at(nn_scope s, const char *name, nn_init init, int rank, const int64_t *dim);
 
+/* What nn_param_at gave, as one parameter: behind each other along the first dim, which alone may
+ * differ. For a product that makes the results of all; the store keeps them together
+ * (nn_params_join). A graph that trains uses the parts only so. */
+nn_tensor *nn_params_joined(nn_graph *g, int n, nn_tensor *const parts[]);
+
 nn_tensor *nn_input(nn_graph *g, const char *name, nn_dtype dtype, int rank, const int64_t *dim);
 void nn_keep(nn_tensor *t); /* its value can be read after the run */
 

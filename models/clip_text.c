@@ -39,12 +39,12 @@ nn_status clip_text_config_parse(const nn_json *json, clip_text_config *out)
 static nn_tensor *self_attention(nn_scope s, const clip_text_config *c, nn_tensor *x,
                                  nn_tensor *residual)
 {
-    nn_tensor *q = linear(nn_at(s, "q_proj"), x, c->hidden_size, BIAS); /* [B, T, C] */
-    nn_tensor *k = linear(nn_at(s, "k_proj"), x, c->hidden_size, BIAS);
-    nn_tensor *v = linear(nn_at(s, "v_proj"), x, c->hidden_size, BIAS);
-    nn_enter(s);
-    nn_tensor *y = nn_attention(s.g, split_heads(s.g, q, c->heads), split_heads(s.g, k, c->heads),
-                                split_heads(s.g, v, c->heads), NULL, (nn_attend){ .causal = true });
+    static const char *const names[] = { "q_proj", "k_proj", "v_proj" };
+    nn_tensor *part[3]; /* [B, T, C] */
+    linear_split(s, 3, names, x, c->hidden_size, BIAS, part);
+    nn_tensor *y =
+        nn_attention(s.g, split_heads(s.g, part[0], c->heads), split_heads(s.g, part[1], c->heads),
+                     split_heads(s.g, part[2], c->heads), NULL, (nn_attend){ .causal = true });
     return linear_onto(nn_at(s, "out_proj"), join_heads(s.g, y), residual);
 }
 
