@@ -93,6 +93,7 @@ static void deliver(walk *w, nn_tensor *t, bool accumulate)
     nn_tensor *gradient = w->grad[t->id];
     if (!t->param || !gradient || gradient->kind == NN_POISON) return;
     const nn_params *store = t->store;
+    NN_ASSERT(!t->param->inner && !t->param->joined); /* see nn_params_joined */
     nn_view like = t->param->view;
     void *place = NULL;
     if (store->grads) place = (char *)store->grads + t->param->offset * nn_dtype_bytes(like.dtype);

@@ -268,6 +268,12 @@ static nn_tensor *add_param(nn_graph *g, nn_params *store, nn_param *param)
     return as_computed(g, t);
 }
 
+static nn_tensor *tensor_of(nn_graph *g, nn_params *store, nn_param *param)
+{
+    nn_tensor *t = known_param(g, param);
+    return t ? as_computed(g, t) : add_param(g, store, param);
+}
+
 nn_tensor *nn_param_at(nn_scope s, const char *name, nn_init init, int rank, const int64_t *dim)
 {
     if (s.g->status != NN_OK) return &s.g->poison;
@@ -275,10 +281,22 @@ nn_tensor *nn_param_at(nn_scope s, const char *name, nn_init init, int rank, con
     snprintf(full, sizeof(full), "%s%s%s", s.path, s.path[0] ? "." : "", name);
     nn_param *param;
     nn_status status = nn_params_declare(s.params, full, init, rank, dim, &param);
-    if (status != NN_OK) return nn_graph_stick(s.g, status);
-    nn_tensor *t = known_param(s.g, param);
-    if (t) return as_computed(s.g, t);
-    return add_param(s.g, s.params, param);
+    return status == NN_OK ? tensor_of(s.g, s.params, param) : nn_graph_stick(s.g, status);
+}
+
+nn_tensor *nn_params_joined(nn_graph *g, int n, nn_tensor *const parts[])
+{
+    if (g->status != NN_OK) return &g->poison;
+    nn_param **params = nn_arena_alloc(&g->arena, n, sizeof(nn_param *)), *joined;
+    if (!params) return nn_graph_stick(g, NN_MEMORY);
+    nn_params *store = NULL;
+    for (int i = 0; i < n; i++) {
+        const nn_tensor *t = parts[i]->param ? parts[i] : parts[i]->node->in[0]; /* before a cast */
+        params[i] = t->param;
+        store = t->store;
+    }
+    nn_status status = nn_params_join(store, n, params, &joined);
+    return status == NN_OK ? tensor_of(g, store, joined) : nn_graph_stick(g, status);
 }
 
 void nn_checkpoint_begin(nn_graph *g)

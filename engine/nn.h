@@ -5,8 +5,8 @@
  *         nn_scope s = nn_root(g, w, "mlp");
  *         nn_tensor *x = nn_input(g, "x", NN_F32, NN_DIMS(64, 8));
  *         nn_tensor *y = nn_input(g, "y", NN_F32, NN_DIMS(64, 1));
- *         nn_tensor *h = nn_linear(g, x, nn_param_at(s, "w", NN_NORMAL(.3f), NN_DIMS(1, 8)), NULL);
- *         return nn_mse(g, nn_activation(g, h, NN_ACT_SILU), y, NULL);
+ *         nn_tensor *h = nn_linear(g, x, nn_param_at(s, "w", NN_NORMAL(.3f), NN_DIMS(1, 8)), NULL,
+ * NULL); return nn_mse(g, nn_activation(g, h, NN_ACT_SILU), y, NULL);
  *     }
  *
  *     nn_device_open("cpu", 0, &device);
@@ -70,6 +70,11 @@ void nn_enter(nn_scope s); /* nodes made from here on carry this path */
 /* The parameter s.path + "." + name, declared on first sight. */
 nn_tensor *nn_param_at(nn_scope s, const char *name, nn_init init, int rank, const int64_t *dim);
 
+/* What nn_param_at gave, as one parameter: behind each other along the first dim, which alone may
+ * differ. For a product that makes the results of all; the store keeps them together
+ * (nn_params_join). A graph that trains uses the parts only so. */
+nn_tensor *nn_params_joined(nn_graph *g, int n, nn_tensor *const parts[]);
+
 nn_tensor *nn_input(nn_graph *g, const char *name, nn_dtype dtype, int rank, const int64_t *dim);
 void nn_keep(nn_tensor *t); /* its value can be read after the run */
 
@@ -115,8 +120,9 @@ nn_tensor *nn_fill(nn_graph *g, nn_dtype dtype, int rank, const int64_t *dim, do
 
 /* -- linear algebra -- */
 
-/* y[..., o] = sum_i x[..., i] * w[o, i] + b[o]; b may be NULL. x [..., I], w [O, I] -> [..., O]. */
-nn_tensor *nn_linear(nn_graph *g, nn_tensor *x, nn_tensor *w, nn_tensor *b);
+/* y[..., o] = sum_i x[..., i] * w[o, i] + b[o] + residual[..., o]. x [..., I], w [O, I] -> [...,
+ * O]. Optional: b, residual. */
+nn_tensor *nn_linear(nn_graph *g, nn_tensor *x, nn_tensor *w, nn_tensor *b, nn_tensor *residual);
 
 /* x [N, H, W, I], w [O, I, kh, kw] -> [N, Ho, Wo, O], zero padding. Optional: b [O], shift [N, O]
  * added to every pixel (the time embedding), residual of the result's shape. kh = kw in 1 .. 16.

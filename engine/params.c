@@ -58,10 +58,12 @@ static nn_status rehash(nn_params *p)
     return NN_OK;
 }
 
-/* Elements that it takes in the flat buffers. */
+/* Elements that it and what is joined to it take in the flat buffers. */
 static int64_t padded(const nn_param *param)
 {
-    return (nn_view_elems(&param->view) + 15) / 16 * 16;
+    int64_t n = 0;
+    for (; param; param = param->next) n += nn_view_elems(&param->view);
+    return (n + 15) / 16 * 16;
 }
 
 static nn_status add(nn_params *p, const char *name, nn_init init, const nn_view *want,
@@ -102,6 +104,69 @@ nn_status nn_params_declare(nn_params *p, const char *name, nn_init init, int ra
     return NN_OK;
 }
 
+static bool same_parts(const nn_param *first, int n, nn_param *const parts[])
+{
+    for (int i = 0; i < n; i++, first = first->next)
+        if (first != parts[i]) return false;
+    return first == NULL;
+}
+
+static bool may_follow(const nn_param *first, const nn_param *part)
+{
+    nn_view like = part->view;
+    like.dim[0] = first->view.dim[0];
+    return part != first && !part->inner && !part->next && !part->joined && like.rank >= 1 &&
+           nn_view_same_shape(&like, &first->view);
+}
+
+nn_status nn_params_join(nn_params *p, int n, nn_param *const parts[], nn_param **out)
+{
+    nn_param *first = parts[0];
+    *out = first->joined;
+    if (*out && same_parts(first, n, parts)) return NN_OK;
+    bool fit = !*out && !first->inner;
+    for (int i = 1; i < n; i++) fit = fit && may_follow(first, parts[i]);
+    if (!fit)
+        return nn_fail(NN_SHAPE,
+                       "%s and %d others: they do not fit together, or are joined otherwise",
+                       first->name, n - 1);
+    if (p->sealed)
+        return nn_fail(NN_ARGUMENT, "%s and %d others: they are wanted as one and lie apart",
+                       first->name, n - 1);
+    nn_param *joined = nn_arena_alloc(&p->arena, 1, sizeof(*joined));
+    NN_NEED(joined);
+    *joined = *first;
+    joined->name = nn_arena_format(&p->arena, "%s + %d", first->name, n - 1);
+    NN_NEED(joined->name);
+    for (int i = 1; i < n; i++) {
+        joined->view.dim[0] += parts[i]->view.dim[0];
+        parts[i - 1]->next = parts[i];
+        parts[i]->inner = true;
+    }
+    *out = first->joined = joined;
+    return NN_OK;
+}
+
+/* Offsets: in order, joined ones behind the first of them. */
+static void lay_out(nn_params *p)
+{
+    p->n_elems = 0;
+    for (int64_t i = 0; i < p->n; i++) {
+        int64_t at = p->n_elems;
+        if (p->items[i]->inner) continue;
+        for (nn_param *part = p->items[i]; part; part = part->next) {
+            part->offset = at;
+            at += nn_view_elems(&part->view);
+        }
+        if (p->items[i]->joined) p->items[i]->joined->offset = p->items[i]->offset;
+        p->n_elems += padded(p->items[i]);
+    }
+}
+
+/* For a parameter and what it is the first of. */
+#define EACH_OF(one, param)                                                                        \
+    for (nn_param *one = (param); one; one = one == (param) ? (param)->joined : NULL)
+
 static nn_status reserve(nn_params *p, int64_t elems, int64_t size, void *out)
 {
     void *block = p->device->backend->alloc(p->device, nn_max(elems, 1) * size);
@@ -116,15 +181,24 @@ static nn_status reserve_values(nn_params *p)
     int64_t size = nn_dtype_bytes(p->dtype);
     NN_TRY(reserve(p, p->n_elems, size, &p->values));
     for (int64_t i = 0; i < p->n; i++)
-        p->items[i]->view.data = (char *)p->values + p->items[i]->offset * size;
+        EACH_OF(one, p->items[i]) one->view.data = (char *)p->values + one->offset * size;
     return NN_OK;
 }
 
 static nn_status reserve_half(nn_params *p)
 {
     NN_TRY(reserve(p, p->n_elems, sizeof(*p->half), &p->half));
-    for (int64_t i = 0; i < p->n; i++) p->items[i]->half = p->half + p->items[i]->offset;
+    for (int64_t i = 0; i < p->n; i++) EACH_OF(one, p->items[i]) one->half = p->half + one->offset;
     return NN_OK;
+}
+
+static void place_vectors(nn_param *first, float *at)
+{
+    if (first->joined) first->joined->view.data = at;
+    for (nn_param *part = first; part; part = part->next) {
+        part->view.data = at;
+        at += nn_view_elems(&part->view);
+    }
 }
 
 /* Matrices and kernels as bf16, vectors as f32. */
@@ -133,17 +207,20 @@ static nn_status reserve_halves_only(nn_params *p)
     int64_t n_vectors = 0;
     NN_TRY(reserve_half(p));
     for (int64_t i = 0; i < p->n; i++)
-        if (p->items[i]->view.rank < 2) n_vectors += padded(p->items[i]);
+        if (p->items[i]->view.rank < 2 && !p->items[i]->inner) n_vectors += padded(p->items[i]);
     NN_TRY(reserve(p, n_vectors, sizeof(*p->vectors), &p->vectors));
     float *next = p->vectors;
     for (int64_t i = 0; i < p->n; i++) {
         nn_param *param = p->items[i];
-        if (param->view.rank < 2) {
-            param->view.data = next;
+        if (param->view.rank >= 2) {
+            EACH_OF(one, param)
+            {
+                one->view.dtype = NN_BF16;
+                one->view.data = one->half;
+            }
+        } else if (!param->inner) {
+            place_vectors(param, next);
             next += padded(param);
-        } else {
-            param->view.dtype = NN_BF16;
-            param->view.data = param->half;
         }
     }
     return NN_OK;
@@ -154,6 +231,7 @@ nn_status nn_params_alloc(nn_params *p, nn_device *device, bool with_grads)
     bool half = p->dtype == NN_F32 && nn_device_storage(device) == NN_BF16;
     NN_ASSERT(!p->sealed);
     p->device = device;
+    lay_out(p);
     bool full = with_grads || p->exact;
     if (half && !full)
         NN_TRY(reserve_halves_only(p));

@@ -3,7 +3,9 @@
  *
  * Life: declare (building a graph does it), nn_params_alloc, then initialise or load; later graphs
  * find the same parameters by name. Values, gradients and optimizer state are flat f32 buffers in
- * one order, that of declaration, so that the optimizer sees one vector.
+ * one order, that of declaration, so that the optimizer sees one vector. Parameters that one
+ * product reads as one can be joined: then they lie one behind the other, each still under its own
+ * name.
  *
  * For networks that compute in bf16 a store keeps a flat bf16 copy of the values with the same
  * offsets. Where nothing is trained on a device that stores bf16, matrices and kernels exist as
@@ -31,15 +33,18 @@ typedef struct nn_param {
     nn_view view;     /* data: the values, on the device; bf16 where there is nothing better */
     void *half;       /* the bf16 values, on the device; NULL = none */
     nn_init init;
-    int64_t offset; /* elements in the flat buffers */
-    int64_t index;  /* order of declaration */
+    int64_t offset;          /* elements in the flat buffers; final once the store is allocated */
+    int64_t index;           /* order of declaration */
+    struct nn_param *next;   /* directly behind it, of the same joined one; NULL = none */
+    struct nn_param *joined; /* what it is the first of; NULL = nothing */
+    bool inner;              /* it is the next of another */
 } nn_param;
 
 typedef struct nn_params {
     nn_arena arena;
     nn_param **items;
     int64_t n, capacity;
-    int64_t n_elems; /* of all, each rounded up to 16 elements */
+    int64_t n_elems; /* of all; what is not joined begins at multiples of 16 elements */
     nn_device *device;
     float *values;    /* flat; NULL when matrices and kernels are bf16 only */
     float *grads;     /* flat; NULL unless trained */
@@ -63,6 +68,12 @@ void nn_params_destroy(nn_params *p);
 nn_status nn_params_declare(nn_params *p, const char *name, nn_init init, int rank,
                             const int64_t *dim, nn_param **out) NN_CHECKED;
 nn_param *nn_params_find(const nn_params *p, const char *name); /* NULL if absent */
+
+/* Parameters as one, behind each other along their first dim, which alone may differ. The result is
+ * no item of the store; it has values, gradient and bf16 copy where those of its parts are. The
+ * same parts give the same result. Errors: shapes that do not fit, or a part that is joined
+ * otherwise (NN_SHAPE); the store is allocated and they lie apart (NN_ARGUMENT). */
+nn_status nn_params_join(nn_params *p, int n, nn_param *const parts[], nn_param **out) NN_CHECKED;
 
 /* Reserve the flat buffers on the device and seal the store. with_grads adds the gradient buffer.
  * Where the device wants bf16 (nn_device_storage): with gradients the bf16 copy beside the f32

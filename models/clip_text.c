@@ -34,22 +34,25 @@ nn_status clip_text_config_parse(const nn_json *json, clip_text_config *out)
     return NN_OK;
 }
 
-static nn_tensor *self_attention(nn_scope s, const clip_text_config *c, nn_tensor *x)
+/* Both add to what they come from. */
+
+static nn_tensor *self_attention(nn_scope s, const clip_text_config *c, nn_tensor *x,
+                                 nn_tensor *residual)
 {
-    nn_tensor *q = linear(nn_at(s, "q_proj"), x, c->hidden_size, BIAS); /* [B, T, C] */
-    nn_tensor *k = linear(nn_at(s, "k_proj"), x, c->hidden_size, BIAS);
-    nn_tensor *v = linear(nn_at(s, "v_proj"), x, c->hidden_size, BIAS);
-    nn_enter(s);
-    nn_tensor *y = nn_attention(s.g, split_heads(s.g, q, c->heads), split_heads(s.g, k, c->heads),
-                                split_heads(s.g, v, c->heads), NULL, (nn_attend){ .causal = true });
-    return linear(nn_at(s, "out_proj"), join_heads(s.g, y), c->hidden_size, BIAS);
+    static const char *const names[] = { "q_proj", "k_proj", "v_proj" };
+    nn_tensor *part[3]; /* [B, T, C] */
+    linear_split(s, 3, names, x, c->hidden_size, BIAS, part);
+    nn_tensor *y =
+        nn_attention(s.g, split_heads(s.g, part[0], c->heads), split_heads(s.g, part[1], c->heads),
+                     split_heads(s.g, part[2], c->heads), NULL, (nn_attend){ .causal = true });
+    return linear_onto(nn_at(s, "out_proj"), join_heads(s.g, y), residual);
 }
 
-static nn_tensor *mlp(nn_scope s, const clip_text_config *c, nn_tensor *x)
+static nn_tensor *mlp(nn_scope s, const clip_text_config *c, nn_tensor *x, nn_tensor *residual)
 {
     nn_tensor *h = linear(nn_at(s, "fc1"), x, c->intermediate_size, BIAS); /* [B, T, 4C] */
     h = nn_activation(s.g, h, c->act);
-    return linear(nn_at(s, "fc2"), h, c->hidden_size, BIAS); /* [B, T, C] */
+    return linear_onto(nn_at(s, "fc2"), h, residual); /* [B, T, C] */
 }
 
 nn_tensor *clip_text(nn_scope s, const clip_text_config *c, nn_tensor *ids, bool recompute)
@@ -65,9 +68,9 @@ nn_tensor *clip_text(nn_scope s, const clip_text_config *c, nn_tensor *ids, bool
         nn_scope l = nn_at(s, "encoder.layers.%d", i);
         if (recompute) nn_checkpoint_begin(s.g);
         nn_tensor *h = layernorm(nn_at(l, "layer_norm1"), x, c->eps);
-        x = nn_add(s.g, x, self_attention(nn_at(l, "self_attn"), c, h));
+        x = self_attention(nn_at(l, "self_attn"), c, h, x);
         h = layernorm(nn_at(l, "layer_norm2"), x, c->eps);
-        x = nn_add(s.g, x, mlp(nn_at(l, "mlp"), c, h));
+        x = mlp(nn_at(l, "mlp"), c, h, x);
         if (recompute) nn_checkpoint_end(s.g);
     }
     return layernorm(nn_at(s, "final_layer_norm"), x, c->eps);

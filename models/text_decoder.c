@@ -60,9 +60,13 @@ typedef struct state { /* how this pass attends */
 /* dense, dropout, residual, norm: how each of the three parts of a layer ends. */
 static nn_tensor *finish(nn_scope s, const state *d, nn_tensor *h, nn_tensor *residual)
 {
-    h = linear(nn_at(s, "dense"), h, d->c->hidden_size, BIAS);
-    h = nn_dropout(s.g, h, d->c->dropout);
-    return layernorm(nn_at(s, "LayerNorm"), nn_add(s.g, h, residual), d->c->eps);
+    if (d->c->dropout > 0) {
+        h = linear(nn_at(s, "dense"), h, d->c->hidden_size, BIAS);
+        h = nn_add(s.g, nn_dropout(s.g, h, d->c->dropout), residual);
+    } else {
+        h = linear_onto(nn_at(s, "dense"), h, residual);
+    }
+    return layernorm(nn_at(s, "LayerNorm"), h, d->c->eps);
 }
 
 static nn_tensor *cached(nn_scope s, const state *d, const char *name, void *data, bool cross)
@@ -75,27 +79,30 @@ static nn_tensor *cached(nn_scope s, const state *d, const char *name, void *dat
     return nn_external(s.g, name, &v, data);
 }
 
-static nn_tensor *project(nn_scope s, const state *d, const char *name, nn_tensor *x)
+static const char *const names[] = { "query", "key", "value" };
+
+/* The last n of them: y[i] [B, T, H, D]. */
+static void project(nn_scope s, const state *d, int n, nn_tensor *x, nn_tensor *y[])
 {
-    return split_heads(s.g, linear(nn_at(s, "%s", name), x, d->c->hidden_size, BIAS), d->c->heads);
+    linear_split(s, n, names + 3 - n, x, d->c->hidden_size, BIAS, y);
+    for (int i = 0; i < n; i++) y[i] = split_heads(s.g, y[i], d->c->heads);
 }
 
 static nn_tensor *self_attention(nn_scope s, const state *d, nn_tensor *x, int layer)
 {
     nn_scope self = nn_at(s, "self");
     nn_attend attend = { .causal = d->cache == NULL };
-    nn_tensor *q = project(self, d, "query", x); /* [B, T, H, D] */
-    nn_tensor *k = project(self, d, "key", x);
-    nn_tensor *v = project(self, d, "value", x);
+    nn_tensor *part[3]; /* [B, T, H, D] */
     nn_tensor *mask = d->key_mask;
+    project(self, d, 3, x, part);
     if (d->cache) {
-        k = nn_cache_write(s.g, cached(s, d, "self_k", d->cache->self_k[layer], false), k,
-                           d->position);
-        v = nn_cache_write(s.g, cached(s, d, "self_v", d->cache->self_v[layer], false), v,
-                           d->position);
+        part[1] = nn_cache_write(s.g, cached(s, d, "self_k", d->cache->self_k[layer], false),
+                                 part[1], d->position);
+        part[2] = nn_cache_write(s.g, cached(s, d, "self_v", d->cache->self_v[layer], false),
+                                 part[2], d->position);
         mask = d->seen;
     }
-    nn_tensor *y = nn_attention(s.g, q, k, v, mask, attend);
+    nn_tensor *y = nn_attention(s.g, part[0], part[1], part[2], mask, attend);
     return finish(nn_at(s, "output"), d, join_heads(s.g, y), x);
 }
 
@@ -105,16 +112,17 @@ static nn_tensor *cross_attention_to_image(nn_scope s, const state *d, nn_tensor
 {
     nn_scope self = nn_at(s, "self");
     int64_t rows = x->view.dim[0], t = x->view.dim[1], heads = d->c->heads;
-    nn_tensor *q = project(self, d, "query", x), *k, *v; /* [B, T, H, D] */
+    nn_tensor *part[2]; /* [B, S, H, D] */
+    nn_tensor *q = linear(nn_at(self, "query"), x, d->c->hidden_size, BIAS);
+    q = split_heads(s.g, q, d->c->heads); /* [B, T, H, D] */
     if (d->cache) {
         q = nn_reshape(s.g, q, 4, (int64_t[]){ d->cache->images, d->cache->beams, heads, -1 });
-        k = cached(s, d, "cross_k", d->cache->cross_k[layer], true);
-        v = cached(s, d, "cross_v", d->cache->cross_v[layer], true);
+        part[0] = cached(s, d, "cross_k", d->cache->cross_k[layer], true);
+        part[1] = cached(s, d, "cross_v", d->cache->cross_v[layer], true);
     } else {
-        k = project(self, d, "key", d->image); /* [B, S, H, D] */
-        v = project(self, d, "value", d->image);
+        project(self, d, 2, d->image, part);
     }
-    nn_tensor *y = nn_attention(s.g, q, k, v, NULL, (nn_attend){ 0 });
+    nn_tensor *y = nn_attention(s.g, q, part[0], part[1], NULL, (nn_attend){ 0 });
     y = nn_reshape(s.g, y, 3, (int64_t[]){ rows, t, d->c->hidden_size });
     return finish(nn_at(s, "output"), d, y, x);
 }
@@ -138,7 +146,7 @@ static nn_tensor *head(nn_scope s, const text_decoder_config *c, nn_tensor *h, n
     if (!c->tied)
         w = nn_param_at(nn_at(s, "decoder"), "weight", NN_NORMAL(0.02f), 2,
                         (int64_t[]){ c->vocab_size, c->hidden_size });
-    return nn_linear(s.g, h, w, bias);
+    return nn_linear(s.g, h, w, bias, NULL);
 }
 
 static nn_tensor *run(nn_scope s, const state *d, nn_tensor *ids)
@@ -179,9 +187,9 @@ void text_decoder_prefill(nn_scope s, const text_decoder_config *c, nn_tensor *i
     nn_tensor *start = nn_fill(s.g, NN_I32, NN_DIMS(1), 0);
     for (int i = 0; i < c->n_layers; i++) {
         nn_scope l = nn_at(s, "bert.encoder.layer.%d.crossattention.self", i);
-        nn_cache_write(s.g, cached(s, &d, "cross_k", cache->cross_k[i], true),
-                       project(l, &d, "key", image), start);
-        nn_cache_write(s.g, cached(s, &d, "cross_v", cache->cross_v[i], true),
-                       project(l, &d, "value", image), start);
+        nn_tensor *part[2];
+        project(l, &d, 2, image, part);
+        nn_cache_write(s.g, cached(s, &d, "cross_k", cache->cross_k[i], true), part[0], start);
+        nn_cache_write(s.g, cached(s, &d, "cross_v", cache->cross_v[i], true), part[1], start);
     }
 }

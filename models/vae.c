@@ -54,11 +54,12 @@ static nn_tensor *resnet(nn_scope s, const vae_config *c, nn_tensor *x, int64_t 
 static nn_tensor *attend(nn_scope s, const vae_config *c, nn_tensor *x)
 {
     nn_view v = x->view;
+    const int64_t tokens[] = { v.dim[0], v.dim[1] * v.dim[2], v.dim[3] }; /* [N, HW, C] */
     nn_tensor *h = groupnorm(nn_at(s, "group_norm"), x, c->norm_num_groups, eps);
-    h = nn_reshape(s.g, h, 3,
-                   (int64_t[]){ v.dim[0], v.dim[1] * v.dim[2], v.dim[3] }); /* [N, HW, C] */
-    h = cross_attention(s, h, (attention_source){ .context = h }, 1, BIAS);
-    return nn_add(s.g, x, nn_reshape(s.g, h, 4, v.dim));
+    h = nn_reshape(s.g, h, 3, tokens);
+    x = nn_reshape(s.g, x, 3, tokens);
+    x = cross_attention(s, h, (attention_source){ .context = h }, 1, BIAS, x);
+    return nn_reshape(s.g, x, 4, v.dim);
 }
 
 static nn_tensor *middle(nn_scope s, const vae_config *c, nn_tensor *x)

@@ -43,7 +43,9 @@ int64_t vit_tokens(const vit_config *c)
     return 1 + side * side;
 }
 
-static nn_tensor *self_attention(nn_scope s, const vit_config *c, nn_tensor *x)
+/* Both add to what they come from. */
+
+static nn_tensor *self_attention(nn_scope s, const vit_config *c, nn_tensor *x, nn_tensor *residual)
 {
     nn_tensor *part[3];
     nn_tensor *qkv = linear(nn_at(s, "qkv"), x, 3 * c->hidden_size, BIAS); /* [B, T, 3C] */
@@ -51,14 +53,14 @@ static nn_tensor *self_attention(nn_scope s, const vit_config *c, nn_tensor *x)
     nn_tensor *y =
         nn_attention(s.g, split_heads(s.g, part[0], c->heads), split_heads(s.g, part[1], c->heads),
                      split_heads(s.g, part[2], c->heads), NULL, (nn_attend){ 0 });
-    return linear(nn_at(s, "projection"), join_heads(s.g, y), c->hidden_size, BIAS); /* [B, T, C] */
+    return linear_onto(nn_at(s, "projection"), join_heads(s.g, y), residual); /* [B, T, C] */
 }
 
-static nn_tensor *mlp(nn_scope s, const vit_config *c, nn_tensor *x)
+static nn_tensor *mlp(nn_scope s, const vit_config *c, nn_tensor *x, nn_tensor *residual)
 {
     nn_tensor *h = linear(nn_at(s, "fc1"), x, c->intermediate_size, BIAS); /* [B, T, 4C] */
     h = nn_activation(s.g, h, c->act);
-    return linear(nn_at(s, "fc2"), h, c->hidden_size, BIAS);
+    return linear_onto(nn_at(s, "fc2"), h, residual);
 }
 
 /* Patches as a convolution whose stride is its size, behind the class token, plus positions. */
@@ -84,9 +86,9 @@ nn_tensor *vit(nn_scope s, const vit_config *c, nn_tensor *pixels)
     for (int i = 0; i < c->n_layers; i++) {
         nn_scope l = nn_at(s, "encoder.layers.%d", i);
         nn_tensor *h = layernorm(nn_at(l, "layer_norm1"), x, c->eps);
-        x = nn_add(s.g, x, self_attention(nn_at(l, "self_attn"), c, h)); /* [B, T, C] */
+        x = self_attention(nn_at(l, "self_attn"), c, h, x); /* [B, T, C] */
         h = layernorm(nn_at(l, "layer_norm2"), x, c->eps);
-        x = nn_add(s.g, x, mlp(nn_at(l, "mlp"), c, h));
+        x = mlp(nn_at(l, "mlp"), c, h, x);
     }
     return layernorm(nn_at(s, "post_layernorm"), x, c->eps);
 }

@@ -199,7 +199,7 @@ static nn_tensor *build_gemm(const bench_case *c, nn_scope s)
 {
     int64_t n = c->dim[0];
     nn_tensor *x = bench_input(c, s, "x", NN_DIMS(n, n));
-    return nn_linear(s.g, x, nn_param_at(s, "weight", NN_NORMAL(.02f), NN_DIMS(n, n)), NULL);
+    return nn_linear(s.g, x, nn_param_at(s, "weight", NN_NORMAL(.02f), NN_DIMS(n, n)), NULL, NULL);
 }
 
 static void shrink_side(int64_t *dim)

@@ -134,7 +134,7 @@ static nn_tensor *build_linear(const bench_case *c, nn_scope s)
 {
     nn_tensor *x = bench_input(c, s, "x", NN_DIMS(c->dim[0], c->dim[2]));
     nn_tensor *w = nn_param_at(s, "weight", NN_NORMAL(.02f), NN_DIMS(c->dim[1], c->dim[2]));
-    return nn_linear(s.g, x, w, nn_param_at(s, "bias", NN_ZEROS, NN_DIMS(c->dim[1])));
+    return nn_linear(s.g, x, w, nn_param_at(s, "bias", NN_ZEROS, NN_DIMS(c->dim[1])), NULL);
 }
 
 static void shrink_linear(int64_t *dim)

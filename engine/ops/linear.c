@@ -1,19 +1,20 @@
-/* y = x w^T + b. Source: torch.nn.functional.linear. */
+/* y = x w^T + b + residual. Source: torch.nn.functional.linear. */
 #include "engine/nn.h"
 
-enum { X, W, B }; /* of linear */
-enum { DY, W2 };  /* of linear_bwd_x */
-enum { DY1, X1 }; /* of linear_bwd_w */
-enum { DW, DB };  /* outputs of linear_bwd_w */
+enum { X, W, B, RESIDUAL }; /* of linear */
+enum { DY, W2 };            /* of linear_bwd_x */
+enum { DY1, X1 };           /* of linear_bwd_w */
+enum { DW, DB };            /* outputs of linear_bwd_w */
 
-nn_tensor *nn_linear(nn_graph *g, nn_tensor *x, nn_tensor *w, nn_tensor *b)
+nn_tensor *nn_linear(nn_graph *g, nn_tensor *x, nn_tensor *w, nn_tensor *b, nn_tensor *residual)
 {
-    return NN_NODE(g, LINEAR, NULL, nn_lower(g, x), nn_lower(g, w), b);
+    return NN_NODE(g, LINEAR, NULL, nn_lower(g, x), nn_lower(g, w), b, nn_lower(g, residual));
 }
 
 static nn_status infer(const nn_node *n, nn_view out[])
 {
     const nn_view *x = nn_in(n, X), *w = nn_in(n, W), *b = nn_in(n, B);
+    const nn_view *residual = nn_in(n, RESIDUAL);
     NN_WANT(n, x->rank >= 1 && w->rank == 2 && nn_last(x, 0) == w->dim[1],
             "x is %s, w is %s: %lld != %lld", nn_view_text(x).s, nn_view_text(w).s,
             (long long)nn_last(x, 0), (long long)nn_last(w, 0));
@@ -26,6 +27,10 @@ static nn_status infer(const nn_node *n, nn_view out[])
     nn_view y = *x;
     y.dim[y.rank - 1] = w->dim[0];
     out[0] = nn_view_make(x->dtype, y.rank, y.dim);
+    NN_WANT(n,
+            !nn_present(residual) ||
+                (residual->dtype == y.dtype && nn_view_same_shape(residual, &out[0])),
+            "residual is %s, the result %s", nn_view_text(residual).s, nn_view_text(&out[0]).s);
     return NN_OK;
 }
 
@@ -36,6 +41,7 @@ static nn_status grad(nn_graph *g, const nn_node *n, nn_tensor *const dy[], nn_t
         dx[W] = NN_NODE(g, LINEAR_BWD_W, NULL, dy[0], n->in[X]);
         dx[B] = nn_sibling(dx[W], DB);
     }
+    dx[RESIDUAL] = dy[0];
     return NN_OK;
 }
 
@@ -51,7 +57,9 @@ static void cost(const nn_node *n, double *flops, double *bytes)
     *flops = 2.0 * rows(nn_in(n, X)) * (double)w->dim[0] * (double)w->dim[1];
 }
 
-const nn_op nn_op_linear = { .name = "linear", .infer = infer, .grad = grad, .cost = cost };
+const nn_op nn_op_linear = {
+    .name = "linear", .infer = infer, .grad = grad, .cost = cost, .inplace = 1u << RESIDUAL
+};
 
 /* dx = dy w */
 static nn_status infer_bwd_x(const nn_node *n, nn_view out[])

@@ -4,9 +4,9 @@
 
 const nn_kernel NN_CPU_NAME(linear)[] = {
     NN_DNNL_KERNEL("linear_bf16_matmul", nn_dnnl_linear_bf16_accepts, nn_dnnl_linear_bf16_prepare,
-                   nn_dnnl_run),
+                   nn_dnnl_linear_run),
     NN_DNNL_KERNEL("linear_f32_matmul", nn_dnnl_linear_accepts, nn_dnnl_linear_prepare,
-                   nn_dnnl_run),
+                   nn_dnnl_linear_run),
     { 0 }
 };
 const nn_kernel NN_CPU_NAME(linear_bwd_x)[] = {

@@ -111,16 +111,16 @@ static inline size_t conv2d_reserve(size_t *bytes, size_t more)
 /* -- how a product is cut ---------------------------------------------------------------------- */
 
 /* A block of the grid computes rows x columns of the result; the sum is cut into `splits` parts,
- * added in order by a second kernel. */
+ * added in order by the last block of a tile or by a second kernel. */
 typedef struct conv2d_cut {
     int rows, columns, splits;
 } conv2d_cut;
 
 /* The cut that keeps the processors busiest, for `products` independent matrix products of m x n
  * results and `slices` slices of the sum (conv2d_tile.cuh). The candidates, whose `splits` are the
- * most they may have, end with rows = 0. */
+ * most they may have, end with rows = 0. apart: a second kernel adds the parts. */
 conv2d_cut conv2d_cut_of(const nn_call *c, const conv2d_cut *candidates, int64_t products,
-                         int64_t m, int64_t n, int64_t slices);
+                         int64_t m, int64_t n, int64_t slices, bool apart);
 
 /* -- kernels ----------------------------------------------------------------------------------- */
 

@@ -3,8 +3,6 @@
 #include "kernels/cuda/conv2d_sink.cuh"
 #include "kernels/cuda/conv2d_tile.cuh"
 
-enum { CONV2D_FINISH_THREADS = 256, CONV2D_FINISH_WIDTH = 4 /* channels of a thread */ };
-
 template <class T> struct conv2d_product {
     conv2d_image<T> image = {};
     const T *filter;
@@ -13,6 +11,7 @@ template <class T> struct conv2d_product {
     int splits;
     float *partial; /* [splits][places or pixels][pitch] if splits > 1 */
     int pitch;
+    unsigned *arrivals; /* of the splits of each tile */
     conv2d_sink<T> sink;
 };
 
@@ -94,15 +93,36 @@ __device__ __forceinline__ void conv2d_feed_slice(conv2d_feed<T, ROWS, COLUMNS> 
     }
 }
 
-/* From the tile of finished sums to the result, or to this split's part of it. A thread moves W
- * neighbouring sums; W = 1 is for results whose rows do not begin at multiples of 16 bytes: then
- * neighbouring threads store neighbouring elements. */
-template <int W, class T, int ROWS, int COLUMNS>
+template <int W> __device__ __forceinline__ void conv2d_put_part(float *to, const float (&v)[W])
+{
+#pragma unroll
+    for (int i = 0; i < W; i += 4)
+        nn_store(to + i, nn_vec<float, 4>{ v[i], v[i + 1], v[i + 2], v[i + 3] });
+}
+
+template <int W> __device__ __forceinline__ void conv2d_add_part(const float *from, float (&v)[W])
+{
+#pragma unroll
+    for (int i = 0; i < W; i += 4) {
+        const nn_vec<float, 4> x = nn_load<4>(from + i);
+#pragma unroll
+        for (int e = 0; e < 4; e++) v[i + e] += x.at[e];
+    }
+}
+
+/* From where to where a block delivers: its sums to the result or to its part of the workspace, or
+ * the parts of all splits, added in their order, to the result. */
+typedef enum conv2d_way { CONV2D_WHOLE, CONV2D_PART, CONV2D_PARTS } conv2d_way;
+
+/* A thread moves W neighbouring sums; W = 1 is for results whose rows do not begin at multiples of
+ * 16 bytes: then neighbouring threads store neighbouring elements. tile: this block's sums. */
+template <conv2d_way WAY, int W, class T, int ROWS, int COLUMNS>
 __device__ __forceinline__ void conv2d_deliver(const conv2d_product<T> &p, const conv2d_span &h,
                                                const conv2d_span &w, int first_row,
                                                int first_column, int split, const float *tile)
 {
     const conv2d_sink<T> &s = p.sink;
+    const int64_t part = (int64_t)p.image.samples * s.height * s.width * p.pitch;
     const int left = s.columns - first_column;
     const int area = h.n * w.n, groups = W > 1 || left > COLUMNS ? COLUMNS / W : left;
     for (int e = (int)threadIdx.x; e < ROWS * groups; e += conv2d_threads<T, ROWS, COLUMNS>) {
@@ -111,21 +131,35 @@ __device__ __forceinline__ void conv2d_deliver(const conv2d_product<T> &p, const
         const int at = row - sample * area, down = at / w.n;
         const int y = h.first + down * h.apart, x = w.first + (at - down * w.n) * w.apart;
         if (sample >= p.image.samples || channel >= s.columns) continue;
-        float v[W];
-        conv2d_get<COLUMNS>(tile, e / groups, column, v);
-        if (p.splits == 1) {
-            conv2d_emit(s, sample, y, x, channel, v);
-            continue;
+        float v[W] = {};
+        if constexpr (WAY != CONV2D_PARTS) conv2d_get<COLUMNS>(tile, e / groups, column, v);
+        if constexpr (WAY != CONV2D_WHOLE) {
+            const int64_t place = ((int64_t)sample * s.height + y) * s.width + x;
+            float *at = p.partial + place * p.pitch + channel;
+            if constexpr (WAY == CONV2D_PART)
+                conv2d_put_part(at + split * part, v);
+            else
+                for (int k = 0; k < p.splits; k++) conv2d_add_part(at + k * part, v);
         }
-        if constexpr (W > 1) {
-            const int64_t place = ((int64_t)split * p.image.samples + sample) * s.height * s.width +
-                                  (int64_t)y * s.width + x;
-            float *to = p.partial + place * p.pitch + channel;
-#pragma unroll
-            for (int i = 0; i < W; i += 4)
-                nn_store(to + i, nn_vec<float, 4>{ v[i], v[i + 1], v[i + 2], v[i + 3] });
-        }
+        if constexpr (WAY != CONV2D_PART) conv2d_emit(s, sample, y, x, channel, v);
     }
+}
+
+/* Whether all other splits of this block's tile have written their parts. Any block may be the last
+ * one; it leaves the counter at 0. said: a place in shared memory that is free. */
+template <class T>
+__device__ __forceinline__ bool conv2d_is_last(const conv2d_product<T> &p, unsigned tile,
+                                               unsigned *said)
+{
+    __threadfence(); /* the parts before the arrival */
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        *said = atomicAdd(p.arrivals + tile, 1u);
+        if (*said == (unsigned)p.splits - 1) atomicExch(p.arrivals + tile, 0u);
+        __threadfence(); /* the arrival before the parts */
+    }
+    __syncthreads();
+    return *said == (unsigned)p.splits - 1;
 }
 
 /* conv2d_implicit: a block owns ROWS results of one phase (conv2d_span_of) x COLUMNS channels;
@@ -133,12 +167,13 @@ __device__ __forceinline__ void conv2d_deliver(const conv2d_product<T> &p, const
  * beyond the border and channels beyond the last arrive as zeros. Each operand is read once per
  * ROWS or COLUMNS of the other, the image in addition once per tap (from L2, mostly); the result is
  * written once, 16 bytes per thread where its rows begin at multiples of them, with bias, shift and
- * residual added in f32. The residual may be the result's memory: an element is read and written by
- * one thread. f32 sums in a fixed order: deterministic. Registers, shared KiB, blocks that fit a
- * processor of an A100 and of an H100:
- *     bf16 128 x 128  124, 68, 2, 2     64 x 64  100, 32, 4, 4     128 x 16  88, 36, 4, 5
+ * residual added in f32. Where sums are cut, each block writes its part, 4 bytes per element, and
+ * the last one to arrive at a tile reads them all. The residual may be the result's memory: an
+ * element is read and written by one thread. f32 sums in a fixed order, whoever is last:
+ * deterministic. Registers, shared KiB, blocks that fit a processor of an A100 and of an H100:
+ *     bf16 128 x 128  124, 68, 2, 2     64 x 64   98, 32, 4, 4     128 x 16   96, 36, 4, 5
  *          128 x 64   127, 48, 3, 4
- *     f32  128 x 64   120, 48, 2, 2     64 x 64   95, 32, 2, 2     128 x 16  94, 36, 2, 2
+ *     f32  128 x 64   128, 48, 2, 2     64 x 64  110, 32, 2, 2     128 x 16  116, 36, 2, 2
  */
 template <class T, int ROWS, int COLUMNS>
 __global__ void __launch_bounds__(conv2d_threads<T, ROWS, COLUMNS>,
@@ -181,34 +216,21 @@ __global__ void __launch_bounds__(conv2d_threads<T, ROWS, COLUMNS>,
     float *tile = reinterpret_cast<float *>(slices);
     conv2d_put<ROWS, COLUMNS>(sums, false, tile);
     __syncthreads();
-    if (p.sink.wide || p.splits > 1)
-        conv2d_deliver<nn_wide<T>, T, ROWS, COLUMNS>(p, h, w, (int)first_row, first_column, split,
-                                                     tile);
-    else
-        conv2d_deliver<1, T, ROWS, COLUMNS>(p, h, w, (int)first_row, first_column, split, tile);
-}
-
-/* conv2d_finish: a thread owns four channels of the result and adds their parts in order. Traffic:
- * each part once, 4 bytes per element; the result once. */
-template <class T>
-__global__ void __launch_bounds__(CONV2D_FINISH_THREADS)
-    conv2d_finish(const conv2d_sink<T> s, const float *partial, int splits, int pitch,
-                  int64_t places)
-{
-    const int groups = (s.columns + CONV2D_FINISH_WIDTH - 1) / CONV2D_FINISH_WIDTH;
-    const int64_t i = (int64_t)blockIdx.x * CONV2D_FINISH_THREADS + threadIdx.x;
-    const int64_t place = i / groups, row = place / s.width, sample = row / s.height;
-    const int channel = (int)(i - place * groups) * CONV2D_FINISH_WIDTH;
-    if (place >= places) return;
-    float v[CONV2D_FINISH_WIDTH] = {};
-    for (int k = 0; k < splits; k++) {
-        const nn_vec<float, CONV2D_FINISH_WIDTH> x =
-            nn_load<CONV2D_FINISH_WIDTH>(partial + (k * places + place) * pitch + channel);
-#pragma unroll
-        for (int e = 0; e < CONV2D_FINISH_WIDTH; e++) v[e] += x.at[e];
+    if (p.splits == 1 && p.sink.wide) {
+        conv2d_deliver<CONV2D_WHOLE, nn_wide<T>, T, ROWS, COLUMNS>(p, h, w, (int)first_row,
+                                                                   first_column, split, tile);
+    } else if (p.splits == 1) {
+        conv2d_deliver<CONV2D_WHOLE, 1, T, ROWS, COLUMNS>(p, h, w, (int)first_row, first_column,
+                                                          split, tile);
+    } else {
+        conv2d_deliver<CONV2D_PART, nn_wide<T>, T, ROWS, COLUMNS>(p, h, w, (int)first_row,
+                                                                  first_column, split, tile);
+        if (!conv2d_is_last(p, (unsigned)phase * gridDim.x + blockIdx.x,
+                            reinterpret_cast<unsigned *>(slices)))
+            return;
+        conv2d_deliver<CONV2D_PARTS, nn_wide<T>, T, ROWS, COLUMNS>(p, h, w, (int)first_row,
+                                                                   first_column, split, tile);
     }
-    conv2d_emit(s, sample, (int)(row - sample * s.height), (int)(place - row * s.width), channel,
-                v);
 }
 
 /* -- the calls --------------------------------------------------------------------------------- */
@@ -239,6 +261,14 @@ static int pitch_of(const nn_view *y)
     return (int)nn_ceil_div(y->dim[3], 8) * 8;
 }
 
+/* Blocks of a phase and split. */
+static int64_t tiles_of(const nn_view *y, const conv2d_plan *p)
+{
+    const int64_t steps = p->backward ? p->w.stride : 1;
+    const int64_t rows = y->dim[0] * nn_ceil_div(y->dim[1], steps) * nn_ceil_div(y->dim[2], steps);
+    return nn_ceil_div(rows, p->cut.rows) * nn_ceil_div(y->dim[3], p->cut.columns);
+}
+
 static conv2d_plan plan_of(const nn_call *c, bool backward)
 {
     const nn_conv2d_params *k = conv2d_params(c);
@@ -256,7 +286,8 @@ static conv2d_plan plan_of(const nn_call *c, bool backward)
     const int64_t places = nn_view_elems(y) / y->dim[3];
     p.cut = conv2d_cut_of(c, y->dtype == NN_F32 ? f32_cuts : bf16_cuts, p.phases,
                           nn_ceil_div(places, p.phases), y->dim[3],
-                          nn_ceil_div(depth * nn_dtype_bytes(y->dtype), 16 * CONV2D_GROUPS));
+                          nn_ceil_div(depth * nn_dtype_bytes(y->dtype), 16 * CONV2D_GROUPS), false);
+    if (p.phases * tiles_of(y, &p) > NN_CUDA_ARRIVALS) p.cut.splits = 1;
     p.image_at = conv2d_reserve(&p.bytes, conv2d_image_bytes(&p.image));
     p.filter_at =
         conv2d_reserve(&p.bytes, c->frozen ? 0 : conv2d_filter_bytes(w, backward, p.channels));
@@ -269,11 +300,7 @@ static conv2d_plan plan_of(const nn_call *c, bool backward)
 template <class T, int ROWS, int COLUMNS>
 static nn_status multiply(const nn_call *c, const conv2d_plan *p, const conv2d_product<T> &product)
 {
-    const nn_view *y = &c->out[0];
-    const int64_t steps = p->backward ? p->w.stride : 1;
-    const int64_t rows = y->dim[0] * nn_ceil_div(y->dim[1], steps) * nn_ceil_div(y->dim[2], steps);
-    const dim3 grid((unsigned)(nn_ceil_div(rows, ROWS) * nn_ceil_div(y->dim[3], COLUMNS)), 1,
-                    (unsigned)(p->phases * p->cut.splits));
+    const dim3 grid((unsigned)tiles_of(&c->out[0], p), 1, (unsigned)(p->phases * p->cut.splits));
     return NN_LAUNCH((conv2d_implicit<T, ROWS, COLUMNS>), grid, (conv2d_threads<T, ROWS, COLUMNS>),
                      (conv2d_shared_bytes<T, ROWS, COLUMNS>()), c, product);
 }
@@ -293,7 +320,6 @@ template <class T> static nn_status run_as(const nn_call *c, bool backward)
 {
     const conv2d_plan p = plan_of(c, backward);
     const nn_view *w = weights_of(c);
-    const int64_t places = nn_view_elems(&c->out[0]) / c->out[0].dim[3];
     char *work = static_cast<char *>(c->workspace);
     void *filter = c->frozen ? c->packed : work + p.filter_at;
     const bool as_it_lies = conv2d_filter_bytes(w, backward, p.channels) == 0;
@@ -304,16 +330,11 @@ template <class T> static nn_status run_as(const nn_call *c, bool backward)
                                   .splits = p.cut.splits,
                                   .partial = reinterpret_cast<float *>(work + p.partial_at),
                                   .pitch = pitch_of(&c->out[0]),
+                                  .arrivals = nn_cuda_of(c)->arrivals,
                                   .sink = conv2d_sink_of<T>(c, backward) };
     NN_TRY(conv2d_image_make(c, &p.image, work + p.image_at, &product.image));
     if (!c->frozen || c->repack) NN_TRY(conv2d_filter_make(c, w, backward, p.channels, filter));
-    NN_TRY(multiply_cut(c, &p, product));
-    if (p.cut.splits == 1) return NN_OK;
-    const int64_t groups = nn_ceil_div(c->out[0].dim[3], CONV2D_FINISH_WIDTH);
-    return NN_LAUNCH(conv2d_finish<T>,
-                     (unsigned)nn_ceil_div(places * groups, CONV2D_FINISH_THREADS),
-                     CONV2D_FINISH_THREADS, 0, c, product.sink, (const float *)product.partial,
-                     p.cut.splits, product.pitch, places);
+    return multiply_cut(c, &p, product);
 }
 
 /* Sizes that fit the kernels' 32-bit indices; what is larger goes to conv2d_any. */

@@ -209,20 +209,21 @@ nn_status conv2d_filter_make(const nn_call *c, const nn_view *v, bool backward, 
 
 /* Rough weights, in multiplications of one processor: a slice of a tile costs its products and 32
  * for each row and column that is copied; a block costs four slices to begin and end; parts of sums
- * cost their way to memory and back, and a second kernel. */
+ * cost their way to memory, and back by a second kernel or by the one block that is the last. */
 static double cost_of(double processors, const conv2d_cut *cut, double products, double m, double n,
-                      double slices)
+                      double slices, bool apart)
 {
     const double per_slice = 32.0 * (cut->rows * cut->columns + 32.0 * (cut->rows + cut->columns));
     const double blocks =
         products * ceil(m / cut->rows) * ceil(n / cut->columns) * (double)cut->splits;
     const double cost = ceil(blocks / processors) * (ceil(slices / cut->splits) + 4) * per_slice;
     if (cut->splits == 1) return cost;
-    return cost + 8e6 + 800.0 * cut->splits * products * m * n / processors;
+    const double joined = apart ? 8e6 : 4e6 + 100.0 * cut->splits * cut->rows * cut->columns;
+    return cost + joined + 800.0 * cut->splits * products * m * n / processors;
 }
 
 conv2d_cut conv2d_cut_of(const nn_call *c, const conv2d_cut *candidates, int64_t products,
-                         int64_t m, int64_t n, int64_t slices)
+                         int64_t m, int64_t n, int64_t slices, bool apart)
 {
     conv2d_cut best = {};
     double least = 0;
@@ -231,7 +232,7 @@ conv2d_cut conv2d_cut_of(const nn_call *c, const conv2d_cut *candidates, int64_t
              splits *= 2) {
             const conv2d_cut cut = { k->rows, k->columns, splits };
             const double cost = cost_of(nn_cuda_of(c)->n_processors, &cut, (double)products,
-                                        (double)m, (double)n, (double)slices);
+                                        (double)m, (double)n, (double)slices, apart);
             if (!best.rows || cost < least) best = cut, least = cost;
         }
     return best;

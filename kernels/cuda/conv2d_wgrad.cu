@@ -229,7 +229,7 @@ static conv2d_gradient_plan plan_of(const nn_call *c)
     p.columns = (int64_t)p.taps * p.filled;
     p.cut = conv2d_cut_of(
         c, dy->dtype == NN_F32 ? f32_cuts : bf16_cuts, 1, dy->dim[3], p.columns,
-        nn_ceil_div(p.places * nn_dtype_bytes(dy->dtype), 16 * 4 /* bytes of a step */));
+        nn_ceil_div(p.places * nn_dtype_bytes(dy->dtype), 16 * 4 /* bytes of a step */), true);
     p.dy_at = conv2d_reserve(&p.bytes, conv2d_image_bytes(dy));
     p.x_at = conv2d_reserve(&p.bytes, conv2d_image_bytes(&p.x));
     p.partial_at =

@@ -40,11 +40,16 @@ typedef struct nn_cuda_stage {
     int64_t used;     /* bytes that copies to the device have taken */
 } nn_cuda_stage;
 
+/* Counters on the device for blocks that wait for each other's results: the last one to arrive
+ * works on. 0 between launches: the last one sees to it. */
+enum { NN_CUDA_ARRIVALS = 1 << 14 };
+
 /* One GPU in use. nn_call.stream points to it. */
 typedef struct nn_cuda {
     cudaStream_t stream;
     cublasLtHandle_t blas; /* opened by nn_cuda_blas */
     nn_cuda_fault *fault;  /* on the device */
+    unsigned *arrivals;    /* NN_CUDA_ARRIVALS of them */
     cudaEvent_t marks[2];  /* of nn_device_mark; made at first use */
     nn_cuda_stage stages[2];
     int stage;        /* the one that is being filled */

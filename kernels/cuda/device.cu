@@ -71,6 +71,9 @@ static nn_status open(nn_device *d)
     d->stream = g;
     NN_TRY(describe(g));
     NN_CUDA_TRY(cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking));
+    const size_t arrivals = NN_CUDA_ARRIVALS * sizeof(*g->arrivals);
+    NN_CUDA_TRY(cudaMalloc(reinterpret_cast<void **>(&g->arrivals), arrivals));
+    NN_CUDA_TRY(cudaMemsetAsync(g->arrivals, 0, arrivals, g->stream));
     NN_CUDA_TRY(cudaMalloc(reinterpret_cast<void **>(&g->fault), sizeof(*g->fault)));
     return nn_cuda_status(cudaMemsetAsync(g->fault, 0, sizeof(*g->fault), g->stream),
                           "clearing the fault");
@@ -88,6 +91,7 @@ static void close(nn_device *d)
         if (g->marks[i]) cudaEventDestroy(g->marks[i]);
     nn_cuda_stages_free(g);
     if (g->fault) cudaFree(g->fault);
+    if (g->arrivals) cudaFree(g->arrivals);
     if (g->stream) cudaStreamDestroy(g->stream);
     nn_free(g);
     d->stream = NULL;

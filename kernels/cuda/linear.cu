@@ -21,6 +21,13 @@ __device__ __forceinline__ float linear_at(const linear_operand<T> &o, int64_t i
     return nn_float(o.data[at[0] + (o.rows_are_k ? i : k) * o.step]);
 }
 
+/* What linear adds to a row: nothing where data is NULL. */
+template <class T> struct linear_addend {
+    const T *data;
+    nn_steps<1> rows;
+    int64_t step;
+};
+
 /* linear_any: a block owns 64 x 64 results, a thread 4 x 4 of them; operands go through shared
  * memory in slices of 16 along k as f32. Any stride. f32 accumulation along k in order:
  * deterministic. Traffic: each operand once per 64 rows or columns of the result. 8.3 KiB of shared
@@ -28,8 +35,8 @@ __device__ __forceinline__ float linear_at(const linear_operand<T> &o, int64_t i
 template <class T, class U>
 __global__ void __launch_bounds__(THREADS)
     linear_any(const linear_operand<T> a, const linear_operand<T> b, U *c, const nn_steps<1> c_rows,
-               int64_t c_step, const float *bias, int64_t bias_step, int64_t m, int64_t n,
-               int64_t k)
+               int64_t c_step, const float *bias, int64_t bias_step,
+               const linear_addend<U> residual, int64_t m, int64_t n, int64_t k)
 {
     NN_SHARED(float, as, DEPTH *(TILE + PAD));
     NN_SHARED(float, bs, DEPTH *(TILE + PAD));
@@ -64,15 +71,17 @@ __global__ void __launch_bounds__(THREADS)
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
         const int64_t row = m0 + ty + 16 * i;
-        int64_t at[1];
+        int64_t at[1], from[1] = {};
         if (row >= m) continue;
         nn_offsets(c_rows, row, at);
+        if (residual.data) nn_offsets(residual.rows, row, from);
 #pragma unroll
         for (int j = 0; j < EACH; j++) {
             const int64_t column = n0 + tx + 16 * j;
             if (column >= n) continue;
-            c[at[0] + column * c_step] =
-                nn_from<U>(sum[i][j] + (bias ? bias[column * bias_step] : 0.0f));
+            float v = sum[i][j] + (bias ? bias[column * bias_step] : 0.0f);
+            if (residual.data) v += nn_float(residual.data[from[0] + column * residual.step]);
+            c[at[0] + column * c_step] = nn_from<U>(v);
         }
     }
 }
@@ -142,17 +151,20 @@ template <class T> static linear_operand<T> operand(const nn_view *v, bool rows_
 /* c = a b with sizes from the shapes; a and b by rows or by columns. */
 template <class T, class U>
 static nn_status product(const nn_call *c, const linear_operand<T> &a, const linear_operand<T> &b,
-                         int64_t k, const nn_view *bias)
+                         int64_t k, const nn_view *bias, const nn_view *residual)
 {
     const nn_view *y = &c->out[0];
     const int64_t n = nn_last(y, 0), m = n ? nn_view_elems(y) / n : 0;
     if (!m) return NN_OK;
     const dim3 grid((unsigned)nn_ceil_div(n, TILE), (unsigned)nn_ceil_div(m, TILE));
-    const bool biased = bias && nn_present(bias);
+    linear_addend<U> addend = {};
+    if (residual)
+        addend = { static_cast<const U *>(residual->data), rows_of(residual),
+                   residual->stride[residual->rank - 1] };
     return NN_LAUNCH((linear_any<T, U>), grid, THREADS, 0, c, a, b, static_cast<U *>(y->data),
                      rows_of(y), y->stride[y->rank - 1],
-                     biased ? static_cast<const float *>(bias->data) : (const float *)NULL,
-                     biased ? bias->stride[0] : (int64_t)0, m, n, k);
+                     bias ? static_cast<const float *>(bias->data) : (const float *)NULL,
+                     bias ? bias->stride[0] : (int64_t)0, addend, m, n, k);
 }
 
 template <linear_kind KIND, class T, class U> static nn_status run_as(const nn_call *c)
@@ -161,12 +173,14 @@ template <linear_kind KIND, class T, class U> static nn_status run_as(const nn_c
     [[maybe_unused]] const int64_t rows = linear_matrix_of(first).rows;
     if constexpr (KIND == LINEAR_FORWARD) {
         return product<T, U>(c, operand<T>(first, false), operand<T>(second, false),
-                             nn_last(first, 0), &c->in[2]);
+                             nn_last(first, 0), linear_added<KIND>(c, LINEAR_B),
+                             linear_added<KIND>(c, LINEAR_RESIDUAL));
     } else if constexpr (KIND == LINEAR_BWD_X) {
         return product<T, U>(c, operand<T>(first, false), operand<T>(second, true),
-                             nn_last(first, 0), NULL);
+                             nn_last(first, 0), NULL, NULL);
     } else {
-        NN_TRY((product<T, U>(c, operand<T>(first, true), operand<T>(second, true), rows, NULL)));
+        NN_TRY((
+            product<T, U>(c, operand<T>(first, true), operand<T>(second, true), rows, NULL, NULL)));
         return linear_bias_run(c, first, static_cast<float *>(c->out[1].data),
                                static_cast<float *>(c->workspace));
     }
@@ -179,9 +193,9 @@ template <linear_kind KIND> static nn_status run(const nn_call *c)
 
 template <linear_kind KIND> static bool accepts(const nn_call *c)
 {
-    const bool biased = KIND == LINEAR_FORWARD && nn_present(&c->in[2]);
+    const nn_view *bias = linear_added<KIND>(c, LINEAR_B);
     return nn_is_float(&c->in[0]) && c->in[1].dtype == c->in[0].dtype && nn_is_float(&c->out[0]) &&
-           (!biased || c->in[2].dtype == NN_F32) &&
+           (!bias || bias->dtype == NN_F32) &&
            (KIND != LINEAR_BWD_W || (c->out[1].dtype == NN_F32 && nn_view_contiguous(&c->out[1])));
 }
 

@@ -33,6 +33,14 @@ static inline linear_matrix linear_matrix_of(const nn_view *v)
     return m;
 }
 
+enum { LINEAR_B = 2, LINEAR_RESIDUAL }; /* optional operands of linear */
+
+/* One of them, NULL where it is absent or the op is a gradient. */
+template <linear_kind KIND> static inline const nn_view *linear_added(const nn_call *c, int operand)
+{
+    return KIND == LINEAR_FORWARD && nn_present(&c->in[operand]) ? &c->in[operand] : NULL;
+}
+
 /* db [O] f32 = sum of dy [M, O] over the rows, in a fixed order. Workspace: linear_bias_bytes. */
 size_t linear_bias_bytes(const nn_view *dy);
 nn_status linear_bias_run(const nn_call *c, const nn_view *dy, float *db,

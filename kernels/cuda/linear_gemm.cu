@@ -1,26 +1,28 @@
 /* linear and its gradients as convolutions of single pixels: a row is a pixel, and a 1 x 1 filter
  * is a matrix. What conv2d's products ask of an image they ask of a matrix: rows whose addresses or
  * lengths are no multiples of 16 bytes are copied into such rows first, filled up with zeros, so
- * that tensor cores take any matrix. The bias is added in f32. */
+ * that tensor cores take any matrix. Bias and residual are added in f32. */
 #include "kernels/cuda/conv2d.cuh"
 #include "kernels/cuda/linear.cuh"
 
 /* Sizes of images stand in these for the engine alone; the products do not read them. */
 static const nn_conv2d_params single_pixels = { .stride = 1, .kh = 1, .kw = 1 };
 
-/* Two views whose rows step together, as images of one shape: rows along samples, height and width,
- * the last dim as channels. False where three dims are too few. */
-static bool images_of(const nn_view *a, const nn_view *b, nn_view *a_image, nn_view *b_image)
+/* Views whose rows step together, as images of one shape: rows along samples, height and width, the
+ * last dim as channels. False where three dims are too few. */
+template <int N>
+static bool images_of(const nn_view *const (&views)[N], nn_view *const (&images)[N])
 {
-    const nn_view *const views[2] = { a, b };
-    nn_view *const images[2] = { a_image, b_image };
-    nn_view rows = *a;
-    rows.dim[a->rank - 1] = 1;
-    const nn_steps<2> steps = nn_steps_of(&rows, views);
-    if (a->rank != b->rank || steps.rank > 3) return false;
-    for (int d = 0; d < a->rank - 1; d++)
-        if (a->dim[d] != b->dim[d]) return false;
-    for (int k = 0; k < 2; k++) {
+    nn_view rows = *views[0];
+    rows.dim[rows.rank - 1] = 1;
+    const nn_steps<N> steps = nn_steps_of(&rows, views);
+    if (steps.rank > 3) return false;
+    for (int k = 1; k < N; k++) {
+        if (views[k]->rank != rows.rank) return false;
+        for (int d = 0; d < rows.rank - 1; d++)
+            if (views[k]->dim[d] != rows.dim[d]) return false;
+    }
+    for (int k = 0; k < N; k++) {
         const int64_t dims[4] = { 1, 1, 1, nn_last(views[k], 0) };
         nn_view *image = images[k];
         *image = nn_view_make(views[k]->dtype, 4, dims);
@@ -50,10 +52,14 @@ template <linear_kind KIND> static bool conv_of(const nn_call *c, nn_call *conv)
     conv->params = &single_pixels;
     if (KIND == LINEAR_BWD_W) {
         conv->out[0] = filter_of(&c->out[0]);
-        return images_of(&c->in[0], &c->in[1], &conv->in[0], &conv->in[1]);
+        return images_of<2>({ &c->in[0], &c->in[1] }, { &conv->in[0], &conv->in[1] });
     }
+    const nn_view *residual = linear_added<KIND>(c, LINEAR_RESIDUAL);
     conv->in[CONV2D_W] = filter_of(&c->in[1]);
-    return images_of(&c->in[0], &c->out[0], &conv->in[0], &conv->out[0]);
+    if (!residual) return images_of<2>({ &c->in[0], &c->out[0] }, { &conv->in[0], &conv->out[0] });
+    conv->in[CONV2D_SHIFT] = {};
+    return images_of<3>({ &c->in[0], &c->out[0], residual },
+                        { &conv->in[0], &conv->out[0], &conv->in[CONV2D_RESIDUAL] });
 }
 
 /* The kernel of conv2d that computes it. */

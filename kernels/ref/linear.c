@@ -18,14 +18,18 @@ static int64_t last_stride(const nn_view *v)
 
 static nn_status run(const nn_call *c)
 {
-    const nn_view *x = &c->in[0], *w = &c->in[1], *b = &c->in[2], *y = &c->out[0];
+    const nn_view *x = &c->in[0], *w = &c->in[1], *b = &c->in[2], *residual = &c->in[3];
+    const nn_view *y = &c->out[0];
     for (nn_ref_index r = nn_ref_begin(x, x->rank - 1); r.more; nn_ref_next(&r)) {
-        int64_t x0 = 0, y0 = 0;
-        for (int d = 0; d < r.rank; d++) x0 += r.at[d] * x->stride[d], y0 += r.at[d] * y->stride[d];
-        for (int64_t o = 0; o < w->dim[0]; o++)
-            nn_ref_put(y, y0 + o * last_stride(y),
-                       dot(x, x0, last_stride(x), w, o * w->stride[0], w->stride[1], w->dim[1]) +
-                           (nn_present(b) ? nn_ref_get(b, o * b->stride[0]) : 0));
+        const int64_t x0 = nn_ref_offset(x, &r), y0 = nn_ref_offset(y, &r);
+        for (int64_t o = 0; o < w->dim[0]; o++) {
+            double sum = dot(x, x0, last_stride(x), w, o * w->stride[0], w->stride[1], w->dim[1]);
+            if (nn_present(b)) sum += nn_ref_get(b, o * b->stride[0]);
+            if (nn_present(residual))
+                sum +=
+                    nn_ref_get(residual, nn_ref_offset(residual, &r) + o * last_stride(residual));
+            nn_ref_put(y, y0 + o * last_stride(y), sum);
+        }
     }
     return NN_OK;
 }

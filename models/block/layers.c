@@ -8,14 +8,50 @@ static float fan_bound(int64_t fan_in)
     return 1.0f / sqrtf((float)nn_max(fan_in, 1));
 }
 
-nn_tensor *linear(nn_scope s, nn_tensor *x, int64_t out, int bias)
+enum { MAX_JOINED = 3 };
+
+typedef struct linear_params {
+    nn_tensor *w, *b; /* b is NULL where there is none */
+} linear_params;
+
+static linear_params params_of(nn_scope s, int64_t in, int64_t out, int bias)
 {
     nn_enter(s);
-    int64_t in = nn_last(&x->view, 0);
     nn_init init = NN_UNIFORM(fan_bound(in));
-    nn_tensor *w = nn_param_at(s, "weight", init, 2, (int64_t[]){ out, in });
-    nn_tensor *b = bias ? nn_param_at(s, "bias", init, 1, (int64_t[]){ out }) : NULL;
-    return nn_linear(s.g, x, w, b);
+    linear_params p = { .w = nn_param_at(s, "weight", init, 2, (int64_t[]){ out, in }) };
+    if (bias) p.b = nn_param_at(s, "bias", init, 1, (int64_t[]){ out });
+    return p;
+}
+
+static nn_tensor *product(nn_scope s, nn_tensor *x, int64_t out, int bias, nn_tensor *residual)
+{
+    linear_params p = params_of(s, nn_last(&x->view, 0), out, bias);
+    return nn_linear(s.g, x, p.w, p.b, residual);
+}
+
+void linear_split(nn_scope s, int n, const char *const names[], nn_tensor *x, int64_t out, int bias,
+                  nn_tensor *y[])
+{
+    nn_tensor *w[MAX_JOINED], *b[MAX_JOINED], *all_b = NULL;
+    NN_ASSERT(n <= MAX_JOINED);
+    for (int i = 0; i < n; i++) {
+        linear_params p = params_of(nn_at(s, "%s", names[i]), nn_last(&x->view, 0), out, bias);
+        w[i] = p.w;
+        b[i] = p.b;
+    }
+    nn_enter(s);
+    if (bias) all_b = nn_params_joined(s.g, n, b);
+    nn_split(s.g, nn_linear(s.g, x, nn_params_joined(s.g, n, w), all_b, NULL), n, y);
+}
+
+nn_tensor *linear(nn_scope s, nn_tensor *x, int64_t out, int bias)
+{
+    return product(s, x, out, bias, NULL);
+}
+
+nn_tensor *linear_onto(nn_scope s, nn_tensor *x, nn_tensor *residual)
+{
+    return product(s, x, nn_last(&residual->view, 0), BIAS, residual);
 }
 
 nn_tensor *conv(nn_scope s, nn_tensor *x, int64_t out, int size, nn_conv how, nn_tensor *shift,

@@ -12,6 +12,14 @@ enum { NO_BIAS = 0, BIAS = 1 };
 /* x [..., I] -> [..., out]. Parameters s.weight [out, I], s.bias [out]. */
 nn_tensor *linear(nn_scope s, nn_tensor *x, int64_t out, int bias);
 
+/* The same, with bias, added to a residual [..., out]. */
+nn_tensor *linear_onto(nn_scope s, nn_tensor *x, nn_tensor *residual);
+
+/* n layers of one input, each out wide, as one product: y[i] [..., out] is a view of its result.
+ * Parameters are those of linear(nn_at(s, names[i]), x, out, bias). */
+void linear_split(nn_scope s, int n, const char *const names[], nn_tensor *x, int64_t out, int bias,
+                  nn_tensor *y[]);
+
 /* x [N, H, W, I] -> [N, Ho, Wo, out]. Parameters s.weight [out, I, size, size], s.bias [out].
  * shift, residual: see nn_conv2d; NULL = none. */
 nn_tensor *conv(nn_scope s, nn_tensor *x, int64_t out, int size, nn_conv how, nn_tensor *shift,

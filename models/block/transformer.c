@@ -3,24 +3,23 @@
 
 static const double layernorm_eps = 1e-5, groupnorm_eps = 1e-6;
 
-static nn_tensor *feed_forward(nn_scope s, nn_tensor *x)
+static nn_tensor *feed_forward(nn_scope s, nn_tensor *x, nn_tensor *residual)
 {
     int64_t width = nn_last(&x->view, 0);
     nn_tensor *h = linear(nn_at(s, "net.0.proj"), x, 8 * width, BIAS); /* [B, T, 8C]: value, gate */
     h = nn_geglu(s.g, h);                                              /* [B, T, 4C] */
-    return linear(nn_at(s, "net.2"), h, width, BIAS);                  /* [B, T, C]  */
+    return linear_onto(nn_at(s, "net.2"), h, residual);                /* [B, T, C]  */
 }
 
 nn_tensor *transformer_block(nn_scope s, nn_tensor *x, attention_source text, int heads)
 {
     nn_tensor *h = layernorm(nn_at(s, "norm1"), x, layernorm_eps);
     attention_source itself = { .context = h };
-    x = nn_add(s.g, x,
-               cross_attention(nn_at(s, "attn1"), h, itself, heads, NO_BIAS)); /* [B, T, C] */
+    x = cross_attention(nn_at(s, "attn1"), h, itself, heads, NO_BIAS, x); /* [B, T, C] */
     h = layernorm(nn_at(s, "norm2"), x, layernorm_eps);
-    x = nn_add(s.g, x, cross_attention(nn_at(s, "attn2"), h, text, heads, NO_BIAS));
+    x = cross_attention(nn_at(s, "attn2"), h, text, heads, NO_BIAS, x);
     h = layernorm(nn_at(s, "norm3"), x, layernorm_eps);
-    return nn_add(s.g, x, feed_forward(nn_at(s, "ff"), h));
+    return feed_forward(nn_at(s, "ff"), h, x);
 }
 
 nn_tensor *spatial_transformer(nn_scope s, nn_tensor *x, attention_source text, int heads,

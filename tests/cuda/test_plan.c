@@ -191,10 +191,10 @@ static void test_sampling(void **unused)
         kind k;
         plan_numbers want;
     } rows[] = {
-        { { "forward, 1 picture", 1, false, false, false }, { 1720, 42, 1115, 563, 4.18, 1.135 } },
-        { { "guided step, 1 picture", 2, .guided = true }, { 1720, 92, 1124, 526, 6.44, 1.152 } },
+        { { "forward, 1 picture", 1, false, false, false }, { 1720, 42, 1115, 480, 4.04, 1.139 } },
+        { { "guided step, 1 picture", 2, .guided = true }, { 1720, 92, 1124, 447, 6.20, 1.168 } },
         { { "guided step, 8 pictures", 16, .guided = true },
-          { 1720, 737, 1124, 520, 35.46, 1.077 } },
+          { 1720, 737, 1124, 447, 33.24, 1.083 } },
     };
     (void)unused;
     for (int i = 0; i < NN_COUNT(rows); i++) expect(&rows[i].k, &rows[i].want);
@@ -206,15 +206,15 @@ static void test_training(void **unused)
         kind k;
         plan_numbers want;
     } rows[] = {
-        { { "training, 1", 1, .training = true }, { 17686, 818, 117, 3091, 57.73, 1.232 } },
-        { { "training, 8", 8, .training = true }, { 17686, 6549, 117, 3082, 105.74, 1.214 } },
-        { { "training, 16", 16, .training = true }, { 17686, 13098, 117, 3077, 158.47, 1.190 } },
+        { { "training, 1", 1, .training = true }, { 17686, 818, 117, 2958, 57.59, 1.233 } },
+        { { "training, 8", 8, .training = true }, { 17686, 6549, 117, 2958, 104.61, 1.217 } },
+        { { "training, 16", 16, .training = true }, { 17686, 13098, 117, 2958, 156.16, 1.194 } },
         { { "training, 1, recomputed", 1, .training = true, .recompute = true },
-          { 17686, 160, 117, 3884, 63.06, 1.256 } },
+          { 17686, 160, 117, 3670, 62.77, 1.258 } },
         { { "training, 8, recomputed", 8, .training = true, .recompute = true },
-          { 17686, 1285, 117, 3874, 125.13, 1.212 } },
+          { 17686, 1285, 117, 3670, 122.87, 1.217 } },
         { { "training, 16, recomputed", 16, .training = true, .recompute = true },
-          { 17686, 2570, 117, 3866, 192.88, 1.177 } },
+          { 17686, 2570, 117, 3670, 188.31, 1.182 } },
     };
     (void)unused;
     for (int i = 0; i < NN_COUNT(rows); i++) expect(&rows[i].k, &rows[i].want);

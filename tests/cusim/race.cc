@@ -1,7 +1,8 @@
 // Every two bytes of shared and of device memory have a cell that knows the last write and the last
 // reads. Barriers and __syncwarp order accesses; nothing else does: not the order in which fibers
-// happen to run, not shuffles, and nothing the blocks of a launch. Two writes of the same value are
-// no race.
+// happen to run, not shuffles. Blocks of a launch are ordered by a hand-over alone: a __threadfence
+// behind the access and an atomic of that block, then an atomic of this one. (Which variable it was
+// is not asked.) Two writes of the same value are no race.
 #include "race.h"
 
 #include <algorithm>
@@ -48,7 +49,18 @@ struct memory {
 
 memory shared = { "shared", nullptr, 0, nullptr }, device = { "device", nullptr, 0, nullptr };
 uint32_t now, grid_began, block_began;
-std::vector<std::pair<uint32_t, uint3>> begun; // the moments in which blocks of the grid began
+
+// A block of the grid, with what it handed over: the moments of its threads' fences, and of its
+// last atomic. 0: none.
+struct past {
+    uint32_t began;
+    uint3 index;
+    std::vector<uint32_t> fence;
+    uint32_t last_fence, atomic;
+    unsigned by; // the thread of the atomic
+};
+
+std::vector<past> begun;
 uint32_t known[32][32][32]; // [warp][lane][other]: the clock of other that lane knows to be past
 std::vector<place> places;
 
@@ -88,10 +100,27 @@ cell &fresh(const memory *m, const char *p)
     return c;
 }
 
+// The last one that began before.
+const past &past_of(uint32_t moment)
+{
+    size_t i = begun.size() - 1;
+    while (i > 0 && begun[i].began > moment) i--;
+    return begun[i];
+}
+
+bool handed_over(const access &a, const access &self)
+{
+    const past &from = past_of(a.moment), &to = begun.back();
+    bool fenced = from.fence[a.thread] >= a.moment || from.last_fence > a.moment;
+    bool told = from.atomic > a.moment || (from.atomic == a.moment && from.by == a.thread);
+    bool heard = to.atomic && (to.atomic < now || to.by == self.thread);
+    return fenced && told && heard;
+}
+
 bool ordered(const access &a, const access &self)
 {
     if (a.moment == 0 || (a.atomic && self.atomic)) return true;
-    if (a.moment < block_began) return false; // by another block of this grid
+    if (a.moment < block_began) return handed_over(a, self);
     if (a.moment < now || a.thread == self.thread) return true;
     unsigned warp = a.thread / 32;
     return warp == self.thread / 32 && known[warp][self.thread % 32][a.thread % 32] >= a.clock;
@@ -138,9 +167,7 @@ std::string who(const access &a)
 {
     char text[128];
     const uint3 &t = block.warps[a.thread / 32].threads[a.thread % 32].index;
-    uint3 b = blockIdx;
-    for (const auto &one : begun)
-        if (one.first <= a.moment) b = one.second;
+    uint3 b = past_of(a.moment).index;
     snprintf(text, sizeof text, "thread (%u, %u, %u) of block (%u, %u, %u)", t.x, t.y, t.z, b.x,
              b.y, b.z);
     return text;
@@ -247,10 +274,15 @@ void race_begin_grid()
 void race_begin_block()
 {
     block_began = ++now;
-    begun.push_back({ now, blockIdx });
+    begun.push_back({ now, blockIdx, std::vector<uint32_t>(size_t(block.n_warps) * 32), 0, 0, 0 });
     memset(known, 0, sizeof known[0] * block.n_warps);
     for (unsigned w = 0; w < block.n_warps; w++)
         for (unsigned l = 0; l < 32; l++) known[w][l][l] = 1;
+}
+
+void race_fence(unsigned thread)
+{
+    begun.back().fence[thread] = begun.back().last_fence = now;
 }
 
 void race_barrier()
@@ -290,6 +322,7 @@ void race_touch(unsigned thread, const void *p, size_t bytes, race_kind kind, lo
     if (kind != race_kind::write)
         for_cells(start, bytes, [&](char *one, unsigned bits) { read(m, one, bits, self); });
     if (kind == race_kind::read) return;
+    if (self.atomic) begun.back().atomic = now, begun.back().by = thread;
     announce(m, start, bytes, self);
     for_cells(start, bytes, [&](char *one, unsigned bits) { write(m, one, bits, self); });
     last_write.waits = last_write.other.moment != 0;

@@ -22,6 +22,7 @@ void race_begin_grid();
 void race_begin_block();
 void race_barrier();                              // all threads of the block have met
 void race_syncwarp(unsigned warp, unsigned mask); // and these lanes
+void race_fence(unsigned thread);                 // a __threadfence
 
 // The thread touches [p, p + bytes); what is neither shared nor device memory is let pass. A write
 // is to be announced before it is made.

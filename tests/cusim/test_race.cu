@@ -144,6 +144,24 @@ __global__ void fragments(const int *x, int *y, bool with_barrier)
 PROGRAM(fragments_ordered, fragments, 1, 32, true)
 PROGRAM(fragments_unordered, fragments, 1, 32, false)
 
+// The last block reads what the others have written.
+__global__ void last_block(const int *x, int *y, bool fences, bool counts)
+{
+    CUSIM_SHARED(int, arrived, 1);
+    unsigned t = threadIdx.x;
+    y[1 + 32 * blockIdx.x + t] = x[t];
+    if (fences) __threadfence();
+    __syncthreads();
+    if (t == 0) arrived[0] = counts ? atomicAdd(y, 1) : int(blockIdx.x);
+    __syncthreads();
+    if (arrived[0] < 2) return;
+    for (int i = 0; i < 3; i++) y[97 + t] += y[1 + 32 * i + t];
+    if (t == 0 && counts) atomicExch(y, 0);
+}
+PROGRAM(handed_over, last_block, 3, 32, true, true)
+PROGRAM(handed_without_fence, last_block, 3, 32, false, true)
+PROGRAM(handed_without_counter, last_block, 3, 32, true, false)
+
 #define LIVES(program)                                                                             \
     do {                                                                                           \
         std::string said = last_words(program);                                                    \
@@ -165,6 +183,7 @@ static void test_sound()
     LIVES(two_launches);
     LIVES(copies_waited);
     LIVES(fragments_ordered);
+    LIVES(handed_over);
 }
 
 static void test_races()
@@ -181,6 +200,8 @@ static void test_races()
     MUST_DIE(wait_too_weak, "has not waited for its asynchronous copy to it");
     MUST_DIE(wait_without_barrier, "reads shared memory");
     MUST_DIE(fragments_unordered, "reads shared memory", "test_race.cu:141");
+    MUST_DIE(handed_without_fence, "reads device memory", "has written it");
+    MUST_DIE(handed_without_counter, "device memory", "and nothing orders them");
 }
 
 int main()

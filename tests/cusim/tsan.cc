@@ -27,6 +27,11 @@ void cusim::race_atomic(const void *p, size_t bytes)
     touch(p, bytes, race_kind::atomic, __builtin_return_address(0));
 }
 
+void cusim::race_threadfence()
+{
+    if (block.kernel != nullptr && block.current != nullptr) race_fence(current_thread());
+}
+
 #define HOOK(name, bytes, kind)                                                                    \
     extern "C" void name(void *p)                                                                  \
     {                                                                                              \

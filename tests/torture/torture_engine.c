@@ -33,7 +33,7 @@ static void build(training *t)
     nn_checkpoint_end(g);
     h = nn_layernorm(g, h, nn_param_at(s, "gain", NN_ONES, NN_DIMS(WIDE)),
                      nn_param_at(s, "bias", NN_ZEROS, NN_DIMS(WIDE)), 1e-5);
-    h = nn_linear(g, h, nn_param_at(s, "linear", NN_NORMAL(1), NN_DIMS(1, WIDE)), NULL);
+    h = nn_linear(g, h, nn_param_at(s, "linear", NN_NORMAL(1), NN_DIMS(1, WIDE)), NULL, NULL);
     t->loss = nn_mse(g, h, t->y, NULL);
 }
 

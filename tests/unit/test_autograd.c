@@ -44,7 +44,8 @@ static void build(net *n, const variant *v)
     n->x = nn_input(g, "x", NN_F32, NN_DIMS(v->batch, IN));
     n->y = nn_input(g, "y", NN_F32, NN_DIMS(v->batch, 1));
     nn_tensor *w = nn_param_at(up, "weight", NN_NORMAL(0.4f), NN_DIMS(HIDDEN, IN));
-    nn_tensor *h = nn_linear(g, n->x, w, nn_param_at(up, "bias", NN_NORMAL(0.4f), NN_DIMS(HIDDEN)));
+    nn_tensor *h =
+        nn_linear(g, n->x, w, nn_param_at(up, "bias", NN_NORMAL(0.4f), NN_DIMS(HIDDEN)), NULL);
     for (int i = 0; i < v->depth; i++) {
         if (v->checkpointed && i % 2 == 0) nn_checkpoint_begin(g);
         h = nn_scale(g, nn_dropout(g, nn_mul(g, h, h), v->dropout), 0.5, 0.3);
@@ -52,7 +53,7 @@ static void build(net *n, const variant *v)
     }
     nn_scope down = nn_at(root, "down");
     w = nn_param_at(down, "weight", NN_NORMAL(0.1f), NN_DIMS(1, HIDDEN));
-    h = nn_linear(g, h, w, nn_param_at(down, "bias", NN_ZEROS, NN_DIMS(1)));
+    h = nn_linear(g, h, w, nn_param_at(down, "bias", NN_ZEROS, NN_DIMS(1)), NULL);
     n->loss = nn_mse(g, h, n->y, NULL);
     nn_keep(n->loss);
     if (n->params->grads) nn_backward(g, n->loss, v->scale, v->accumulate);
@@ -345,10 +346,10 @@ static void test_error_path(void **unused)
     OK(nn_graph_create(&g));
     nn_scope s = nn_at(nn_root(g, params, "unet"), "blocks.%d", 3);
     nn_tensor *x = nn_input(g, "x", NN_F32, NN_DIMS(2, 5));
-    nn_tensor *y = nn_linear(g, x, nn_param_at(s, "weight", NN_ZEROS, NN_DIMS(7, 4)), NULL);
+    nn_tensor *y = nn_linear(g, x, nn_param_at(s, "weight", NN_ZEROS, NN_DIMS(7, 4)), NULL, NULL);
     assert_int_equal(y->kind, NN_POISON);
     nn_at(s, "later");
-    nn_linear(g, nn_add(g, y, x), x, NULL); /* errors after the first one do not hide it */
+    nn_linear(g, nn_add(g, y, x), x, NULL, NULL); /* errors after the first one do not hide it */
     FAILS(NN_SHAPE, nn_plan_create(g, d, NULL, &plan));
     assert_null(plan);
     assert_string_equal(nn_error_message(),
@@ -373,10 +374,10 @@ static void test_exact_plan(void **unused)
         w[i] = nn_external(g, "w", &v, NULL);
     }
     nn_tensor *x = nn_input(g, "x", NN_F32, NN_DIMS(2, 16));
-    nn_tensor *a = nn_scale(g, nn_linear(g, x, w[0], NULL), 2, 0);
-    nn_tensor *c = nn_linear(g, a, w[1], NULL);
+    nn_tensor *a = nn_scale(g, nn_linear(g, x, w[0], NULL, NULL), 2, 0);
+    nn_tensor *c = nn_linear(g, a, w[1], NULL, NULL);
     nn_scale(g, c, 3, 0); /* nobody looks at it: not run */
-    nn_keep(nn_linear(g, c, w[2], NULL));
+    nn_keep(nn_linear(g, c, w[2], NULL, NULL));
     for (int hostile = 0; hostile < 2; hostile++) {
         nn_plan *plan;
         OK(nn_plan_create(g, d, &(nn_plan_options){ .hostile = hostile }, &plan));

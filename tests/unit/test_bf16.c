@@ -36,7 +36,7 @@ static nn_tensor *middle(net *n, nn_scope s, nn_tensor *h, double dropout)
     nn_tensor *beta = nn_param_at(s, "norm.bias", NN_ZEROS, NN_DIMS(WIDTH));
     nn_tensor *w = nn_param_at(s, "fc.weight", NN_NORMAL(0.3f), NN_DIMS(WIDTH, WIDTH));
     nn_tensor *b = nn_param_at(s, "fc.bias", NN_NORMAL(0.1f), NN_DIMS(WIDTH));
-    h = nn_linear(n->g, nn_layernorm(n->g, h, gamma, beta, 1e-5), w, b);
+    h = nn_linear(n->g, nn_layernorm(n->g, h, gamma, beta, 1e-5), w, b, NULL);
     return nn_dropout(n->g, nn_activation(n->g, h, NN_ACT_GELU), dropout);
 }
 
@@ -51,11 +51,12 @@ static void build(net *n, const variant *v)
     nn_tensor *places = nn_param_at(s, "places", NN_NORMAL(0.5f), NN_DIMS(WORDS + 2, WIDTH));
     nn_tensor *in = nn_param_at(s, "in", NN_NORMAL(0.3f), NN_DIMS(WIDTH, 5));
     nn_tensor *h = nn_add(g, nn_embedding(g, n->ids, words), nn_slice(g, places, 0, 0, WORDS));
-    h = nn_add(g, h, nn_linear(g, n->x, in, NULL));
+    h = nn_add(g, h, nn_linear(g, n->x, in, NULL, NULL));
     if (v->recompute) nn_checkpoint_begin(g);
     n->h = middle(n, s, h, v->dropout);
     if (v->recompute) nn_checkpoint_end(g);
-    n->logits = nn_linear(g, nn_add(g, n->h, nn_linear(g, n->x, in, NULL)), words, NULL);
+    n->logits =
+        nn_linear(g, nn_add(g, n->h, nn_linear(g, n->x, in, NULL, NULL)), words, NULL, NULL);
     n->loss = nn_softmax_xent(g, n->logits, n->labels, 0.05);
 }
 
@@ -353,7 +354,7 @@ static void test_mixed_operands(void **unused)
     assert_int_equal(nn_mul(g, narrow, wide)->view.dtype, NN_F32);
     assert_int_equal(nn_mul(g, narrow, narrow)->view.dtype, NN_BF16);
     assert_int_equal(nn_mse(g, narrow, wide, NULL)->view.dtype, NN_F32);
-    nn_linear(g, wide, narrow, NULL);
+    nn_linear(g, wide, narrow, NULL, NULL);
     FAILS(NN_SHAPE, nn_graph_status(g));
     MESSAGE_HAS("the types differ");
     nn_graph_destroy(g);

@@ -45,8 +45,8 @@ static nn_tensor *build(net *n)
     nn_tensor *w = nn_param_at(s, "in.weight", NN_NORMAL(0.3f), NN_DIMS(WIDTH, IN));
     nn_tensor *b = nn_param_at(s, "in.bias", NN_NORMAL(0.1f), NN_DIMS(WIDTH));
     nn_tensor *v = nn_param_at(s, "out.weight", NN_NORMAL(0.3f), NN_DIMS(OUT, WIDTH));
-    nn_tensor *h = nn_activation(g, nn_linear(g, n->x, w, b), NN_ACT_GELU);
-    h = nn_linear(g, nn_dropout(g, h, 0.3), v, NULL);
+    nn_tensor *h = nn_activation(g, nn_linear(g, n->x, w, b, NULL), NN_ACT_GELU);
+    h = nn_linear(g, nn_dropout(g, h, 0.3), v, NULL, NULL);
     return nn_mse(g, nn_dropout(g, h, 0.1), n->target, NULL);
 }
 
@@ -231,7 +231,7 @@ static nn_tensor *build_frozen(frozen *f, bool stored)
     f->x = nn_input(f->g, "x", NN_F32, NN_DIMS(BATCH, IN));
     f->w = stored ? nn_param_at(nn_root(f->g, f->params, ""), "w", NN_NORMAL(1), NN_DIMS(OUT, IN))
                   : nn_input(f->g, "w", NN_F32, NN_DIMS(OUT, IN));
-    return nn_linear(f->g, f->x, f->w, NULL);
+    return nn_linear(f->g, f->x, f->w, NULL, NULL);
 }
 
 /* stored: the weights are a parameter; otherwise they are an input. */

@@ -26,7 +26,7 @@ static void open_fixture(const device_settings *set, bool frozen, fixture *f)
     nn_tensor *w = nn_input(f->g, "w", NN_F32, NN_DIMS(8, 8, 3, 3));
     nn_tensor *m = nn_input(f->g, "m", NN_F32, NN_DIMS(4, 8));
     nn_tensor *y = nn_conv2d(f->g, x, w, NULL, NULL, NULL, (nn_conv){ 1, 1, 1, 1, 1 });
-    nn_keep(nn_linear(f->g, y, m, NULL));
+    nn_keep(nn_linear(f->g, y, m, NULL, NULL));
     const nn_plan_options options = { .frozen = frozen };
     assert_int_equal(nn_plan_create(f->g, f->device, &options, &f->plan), NN_OK);
     assert_int_equal(f->plan->n_steps, 2);

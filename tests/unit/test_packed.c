@@ -19,7 +19,7 @@ static nn_tensor *build_linear(nn_scope s, nn_graph *g)
 {
     nn_tensor *x = nn_input(g, "x", NN_F32, 3, (int64_t[]){ 2, ROWS / 2, IN });
     return nn_linear(g, x, nn_param_at(s, "weight", NN_NORMAL(1), 2, (int64_t[]){ OUT, IN }),
-                     nn_param_at(s, "bias", NN_NORMAL(1), 1, (int64_t[]){ OUT }));
+                     nn_param_at(s, "bias", NN_NORMAL(1), 1, (int64_t[]){ OUT }), NULL);
 }
 
 static nn_tensor *build_conv(nn_scope s, nn_graph *g)

@@ -1,11 +1,18 @@
 /* linear and its gradients as matrix products of oneDNN: rows of constant stride, one product for
  * all leading dims.
  *
- * Forward and dx are `matmul`; weights are packed in frozen plans and read as published otherwise
- * (the product packs its tiles as it goes, at 95 % of the packed speed). dw and db are one
- * `inner_product` gradient, which splits long sums over threads in a fixed order. In bf16 the
- * operands are copied in every run anyway, so weights take the library's layout on that way. */
+ * The product adds to a residual in the result, which is copied there unless the result has taken
+ * over its storage. Forward and dx are `matmul`; weights are packed in frozen plans and read as
+ * published otherwise (the product packs its tiles as it goes, at 95 % of the packed speed). dw and
+ * db are one `inner_product` gradient, which splits long sums over threads in a fixed order. In
+ * bf16 the operands are copied in every run anyway, so weights take the library's layout on that
+ * way. */
+#include <string.h>
+
 #include "kernels/cpu/onednn/onednn.h"
+
+enum { B = 2, RESIDUAL };  /* optional operands of linear */
+enum { COPIED = 1 << 14 }; /* elements of a residual that are worth a thread */
 
 /* A view as a matrix of f32: all dims but the last are rows. Rows may have gaps, but one stride. */
 typedef struct matrix {
@@ -64,16 +71,21 @@ static dnnl_memory_desc_t wanted(matrix m, dnnl_data_type_t type)
     return nn_dnnl_of(&md, type);
 }
 
-/* out[0] = in[0] * w, with the bias of in[2] where there is one. type: of the operands. */
+static const nn_view *added(const nn_call *c, int i)
+{
+    return c->n_in > i && nn_present(&c->in[i]) ? &c->in[i] : NULL;
+}
+
+/* out[0] = in[0] * w, with what linear adds. type: of the operands. */
 static nn_status product(nn_call *c, const dnnl_memory_desc_t *w, dnnl_data_type_t type)
 {
     matrix x = matrix_of(&c->in[0]), y = matrix_of(&c->out[0]);
-    bool biased = c->n_in > 2 && nn_present(&c->in[2]);
+    bool biased = added(c, B) != NULL;
     nn_dnnl_arg args[] = {
         { DNNL_ARG_SRC, NN_DNNL_IN, 0, layout(&x) },
         { DNNL_ARG_WEIGHTS, NN_DNNL_IN, 1, *w },
         { DNNL_ARG_DST, NN_DNNL_OUT, 0, layout(&y) },
-        { DNNL_ARG_BIAS, NN_DNNL_IN, 2,
+        { DNNL_ARG_BIAS, NN_DNNL_IN, B,
           nn_dnnl_strided(2, (int64_t[]){ 1, y.columns }, (int64_t[]){ y.columns, 1 }) },
     };
     dnnl_memory_desc_t asked_x = wanted(x, type), asked = nn_dnnl_of(w, type);
@@ -85,7 +97,7 @@ static nn_status product(nn_call *c, const dnnl_memory_desc_t *w, dnnl_data_type
     NN_TRY(nn_dnnl_check(
         dnnl_matmul_desc_init(&op, &args[0].md, &asked, biased ? &args[3].md : NULL, &args[2].md),
         "describing a product"));
-    NN_TRY(nn_dnnl_describe(c, &op, false, NULL, &pd));
+    NN_TRY(nn_dnnl_describe(c, &op, added(c, RESIDUAL) != NULL, NULL, &pd));
     nn_status status =
         nn_dnnl_pack(c, &args[1], dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0));
     if (status == NN_OK) status = nn_dnnl_append(c, pd, biased ? 4 : 3, args);
@@ -105,6 +117,28 @@ static nn_status bwd_x(nn_call *c, dnnl_data_type_t type)
     matrix m = matrix_of(&c->in[1]);
     dnnl_memory_desc_t w = layout(&m);
     return product(c, &w, type);
+}
+
+static void copy_rows(void *ctx, int thread, int64_t begin, int64_t end)
+{
+    (void)thread;
+    const nn_call *c = ctx;
+    matrix from = matrix_of(&c->in[RESIDUAL]), to = matrix_of(&c->out[0]);
+    const float *source = c->in[RESIDUAL].data;
+    float *y = c->out[0].data;
+    for (int64_t i = begin; i < end; i++)
+        memcpy(y + i * to.stride, source + i * from.stride, (size_t)to.columns * sizeof(*y));
+}
+
+nn_status nn_dnnl_linear_run(const nn_call *c)
+{
+    const nn_view *residual = added(c, RESIDUAL);
+    if (residual && residual->data != c->out[0].data) {
+        int64_t columns = nn_last(residual, 0);
+        nn_pool_for(c->pool, nn_view_elems(residual) / columns, COPIED / columns + 1, copy_rows,
+                    (void *)c);
+    }
+    return nn_dnnl_run(c);
 }
 
 /* The forward pass that the library wants to see before it chooses the gradient. */

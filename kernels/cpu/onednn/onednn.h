@@ -85,6 +85,7 @@ nn_status nn_dnnl_check(dnnl_status_t status, const char *doing) NN_CHECKED;
  * results are f32. Accepted where nn_call.arithmetic asks for it. */
 bool nn_dnnl_linear_accepts(const nn_call *c); /* all three */
 bool nn_dnnl_linear_bf16_accepts(const nn_call *c);
+nn_status nn_dnnl_linear_run(const nn_call *c) NN_CHECKED;
 nn_status nn_dnnl_linear_prepare(nn_call *c) NN_CHECKED;
 nn_status nn_dnnl_linear_bwd_x_prepare(nn_call *c) NN_CHECKED;
 nn_status nn_dnnl_linear_bwd_w_prepare(nn_call *c) NN_CHECKED;

@@ -9,27 +9,36 @@
 #include "cusim_math.h"
 #include "cusim_warp.h"
 
-inline void __threadfence_block() {}
-inline void __threadfence() {}
-inline void __threadfence_system() {}
-
 [[noreturn]] inline void __trap(CUSIM_HERE)
 {
     cusim::fail_at(here, "__trap");
 }
 
-/* In race builds atomic accesses are told to the detector as such. */
+/* In race builds atomic accesses and fences are told to the detector as such. */
 #ifdef CUSIM_RACE
 #define CUSIM_UNHOOKED __attribute__((no_sanitize("thread")))
 #define CUSIM_TELL(p)  cusim::race_atomic(p, sizeof *(p))
+#define CUSIM_FENCE()  cusim::race_threadfence()
 namespace cusim
 {
 void race_atomic(const void *p, size_t bytes);
-}
+void race_threadfence();
+} // namespace cusim
 #else
 #define CUSIM_UNHOOKED
 #define CUSIM_TELL(p) (void)0
+#define CUSIM_FENCE() (void)0
 #endif
+
+inline void __threadfence_block() {}
+inline void __threadfence()
+{
+    CUSIM_FENCE();
+}
+inline void __threadfence_system()
+{
+    CUSIM_FENCE();
+}
 
 /* Fibers change only at barriers and collectives: between two of them all is atomic. */
 template <class T> CUSIM_UNHOOKED inline T cusim_exchange(T *p, T v)
