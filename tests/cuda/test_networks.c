@@ -82,7 +82,7 @@ static void compare_weights(const nn_param *p, const outcome *got, const outcome
 {
     int64_t n = nn_view_elems(&p->view);
     const float *g = want->gradients + p->offset;
-    double moved = LR * STEPS, small = 1e-3 * largest(g, n) + 1e-5 * whole;
+    double moved = LR * STEPS, small = 1e-3 * largest(g, n) + 2e-5 * whole;
     for (int64_t i = 0; i < n; i++)
         near(p->name, (double)got->weights[p->offset + i], (double)want->weights[p->offset + i],
              (dtype == NN_BF16 || fabs((double)g[i]) < small ? 2.1 : 0.01) * moved);
