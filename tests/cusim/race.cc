@@ -50,14 +50,15 @@ struct memory {
 memory shared = { "shared", nullptr, 0, nullptr }, device = { "device", nullptr, 0, nullptr };
 uint32_t now, grid_began, block_began;
 
-// A block of the grid, with what it handed over: the moments of its threads' fences, and of its
-// last atomic. 0: none.
+// A block of the grid, with what hands over: the moments of its threads' fences, and of its first
+// and last atomic. 0: none.
 struct past {
     uint32_t began;
     uint3 index;
     std::vector<uint32_t> fence;
-    uint32_t last_fence, atomic;
-    unsigned by; // the thread of the atomic
+    uint32_t last_fence, told_fence; // the latter before its last atomic
+    uint32_t first_atomic, last_atomic;
+    unsigned first_by, last_by; // the threads of the atomics
 };
 
 std::vector<past> begun;
@@ -111,9 +112,10 @@ const past &past_of(uint32_t moment)
 bool handed_over(const access &a, const access &self)
 {
     const past &from = past_of(a.moment), &to = begun.back();
-    bool fenced = from.fence[a.thread] >= a.moment || from.last_fence > a.moment;
-    bool told = from.atomic > a.moment || (from.atomic == a.moment && from.by == a.thread);
-    bool heard = to.atomic && (to.atomic < now || to.by == self.thread);
+    bool fenced = from.fence[a.thread] >= a.moment || from.told_fence > a.moment;
+    bool told =
+        from.last_atomic > a.moment || (from.last_atomic == a.moment && from.last_by == a.thread);
+    bool heard = to.first_atomic && (to.first_atomic < now || to.first_by == self.thread);
     return fenced && told && heard;
 }
 
@@ -124,6 +126,14 @@ bool ordered(const access &a, const access &self)
     if (a.moment < now || a.thread == self.thread) return true;
     unsigned warp = a.thread / 32;
     return warp == self.thread / 32 && known[warp][self.thread % 32][a.thread % 32] >= a.clock;
+}
+
+void note_atomic(past &b, unsigned thread)
+{
+    if (!b.first_atomic) b.first_atomic = now, b.first_by = thread;
+    b.last_atomic = now;
+    b.told_fence = b.last_fence;
+    b.last_by = thread;
 }
 
 access access_of(unsigned thread, location at, bool atomic)
@@ -274,7 +284,8 @@ void race_begin_grid()
 void race_begin_block()
 {
     block_began = ++now;
-    begun.push_back({ now, blockIdx, std::vector<uint32_t>(size_t(block.n_warps) * 32), 0, 0, 0 });
+    begun.push_back(
+        { now, blockIdx, std::vector<uint32_t>(size_t(block.n_warps) * 32), 0, 0, 0, 0, 0, 0 });
     memset(known, 0, sizeof known[0] * block.n_warps);
     for (unsigned w = 0; w < block.n_warps; w++)
         for (unsigned l = 0; l < 32; l++) known[w][l][l] = 1;
@@ -322,7 +333,7 @@ void race_touch(unsigned thread, const void *p, size_t bytes, race_kind kind, lo
     if (kind != race_kind::write)
         for_cells(start, bytes, [&](char *one, unsigned bits) { read(m, one, bits, self); });
     if (kind == race_kind::read) return;
-    if (self.atomic) begun.back().atomic = now, begun.back().by = thread;
+    if (self.atomic) note_atomic(begun.back(), thread);
     announce(m, start, bytes, self);
     for_cells(start, bytes, [&](char *one, unsigned bits) { write(m, one, bits, self); });
     last_write.waits = last_write.other.moment != 0;
