@@ -39,9 +39,9 @@ nn_status clip_text_config_parse(const nn_json *json, clip_text_config *out)
 static nn_tensor *self_attention(nn_scope s, const clip_text_config *c, nn_tensor *x,
                                  nn_tensor *residual)
 {
-    static const char *const names[] = { "q_proj", "k_proj", "v_proj" };
+    const nn_scope at[] = { nn_at(s, "q_proj"), nn_at(s, "k_proj"), nn_at(s, "v_proj") };
     nn_tensor *part[3]; /* [B, T, C] */
-    linear_split(s, 3, names, x, c->hidden_size, BIAS, part);
+    linear_split(3, at, x, c->hidden_size, BIAS, part);
     nn_tensor *y =
         nn_attention(s.g, split_heads(s.g, part[0], c->heads), split_heads(s.g, part[1], c->heads),
                      split_heads(s.g, part[2], c->heads), NULL, (nn_attend){ .causal = true });

@@ -79,12 +79,11 @@ static nn_tensor *cached(nn_scope s, const state *d, const char *name, void *dat
     return nn_external(s.g, name, &v, data);
 }
 
-static const char *const names[] = { "query", "key", "value" };
-
-/* The last n of them: y[i] [B, T, H, D]. */
+/* The last n of query, key and value: y[i] [B, T, H, D]. */
 static void project(nn_scope s, const state *d, int n, nn_tensor *x, nn_tensor *y[])
 {
-    linear_split(s, n, names + 3 - n, x, d->c->hidden_size, BIAS, y);
+    const nn_scope at[] = { nn_at(s, "query"), nn_at(s, "key"), nn_at(s, "value") };
+    linear_split(n, at + 3 - n, x, d->c->hidden_size, BIAS, y);
     for (int i = 0; i < n; i++) y[i] = split_heads(s.g, y[i], d->c->heads);
 }
 

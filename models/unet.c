@@ -5,11 +5,13 @@
 #include "models/block/resnet.h"
 #include "models/block/transformer.h"
 
-enum { MAX_SKIPS = 1 + UNET_MAX_BLOCKS * (UNET_MAX_LAYERS + 1) };
+enum { MAX_SKIPS = 1 + UNET_MAX_BLOCKS * (UNET_MAX_LAYERS + 1), MAX_RESNETS = 2 * MAX_SKIPS };
 
 typedef struct walk { /* what every block needs, and the skips that wait for their mirror image */
     const unet_config *c;
-    nn_tensor *temb, *context;
+    nn_tensor *context;
+    nn_tensor *shift[MAX_RESNETS]; /* the time, as every resnet adds it, in the order of use */
+    int n_shifts;
     const unet_text *text; /* instead of the context; the next one is used next */
     int n_texts;
     bool recompute;
@@ -38,12 +40,53 @@ nn_tensor *unet_time_embedding(nn_scope s, const unet_config *c, nn_tensor *sinu
     return linear(nn_at(s, "linear_2"), h, width, BIAS); /* [N, 4 C0] */
 }
 
+/* The projections of the time for all resnets, as long as they are in a row equally wide. */
+typedef struct time_projections {
+    nn_tensor *temb;
+    nn_scope at[LINEAR_MOST];
+    int64_t width;
+    int n, made;
+    nn_tensor **shift;
+} time_projections;
+
+static void project_time(time_projections *t)
+{
+    if (t->n) linear_split(t->n, t->at, t->temb, t->width, BIAS, t->shift + t->made);
+    t->made += t->n;
+    t->n = 0;
+}
+
+static void add_resnets(time_projections *t, nn_scope block, int n, int64_t width)
+{
+    for (int i = 0; i < n; i++) {
+        if (t->n == LINEAR_MOST || t->width != width) project_time(t);
+        t->width = width;
+        t->at[t->n++] = nn_at(block, "resnets.%d.time_emb_proj", i);
+    }
+}
+
+/* temb [N, E], through SiLU. */
+static void make_shifts(walk *w, nn_scope s, nn_tensor *temb)
+{
+    const unet_config *c = w->c;
+    const int64_t *width = c->block_out_channels;
+    time_projections t = { .temb = temb, .shift = w->shift };
+    const int last = c->n_blocks - 1;
+    for (int b = 0; b <= last; b++)
+        add_resnets(&t, nn_at(s, "down_blocks.%d", b), c->layers_per_block, width[b]);
+    add_resnets(&t, nn_at(s, "mid_block"), 2, width[last]);
+    for (int b = 0; b <= last; b++)
+        add_resnets(&t, nn_at(s, "up_blocks.%d", b), c->layers_per_block + 1, width[last - b]);
+    project_time(&t);
+}
+
 /* One resnet and, in cross-attention blocks, the transformer behind it. */
 static nn_tensor *layer(walk *w, nn_scope s, nn_tensor *x, int i, int64_t out, int heads)
 {
     const unet_config *c = w->c;
     if (w->recompute) nn_checkpoint_begin(s.g);
-    x = resnet_block(nn_at(s, "resnets.%d", i), x, w->temb, out, c->norm_num_groups, c->norm_eps);
+    x = resnet_block(nn_at(s, "resnets.%d", i), x, w->shift[w->n_shifts++], out, c->norm_num_groups,
+                     c->norm_eps);
     if (heads)
         x = spatial_transformer(nn_at(s, "attentions.%d", i), x, next_text(w), heads,
                                 c->norm_num_groups);
@@ -94,8 +137,9 @@ static nn_tensor *run(walk *w, nn_scope s, nn_tensor *latent, nn_tensor *t)
     const unet_config *c = w->c;
     nn_enter(s);
     nn_tensor *wave = nn_timestep(s.g, t, c->block_out_channels[0]); /* [N, C0] */
-    w->temb = unet_time_embedding(nn_at(s, "time_embedding"), c, wave);
-    w->temb = nn_activation(s.g, w->temb, NN_ACT_SILU); /* every resnet takes it through SiLU */
+    nn_tensor *temb = unet_time_embedding(nn_at(s, "time_embedding"), c, wave);
+    make_shifts(w, s,
+                nn_activation(s.g, temb, NN_ACT_SILU)); /* every resnet takes it through SiLU */
 
     nn_tensor *x = conv_same(nn_at(s, "conv_in"), latent, c->block_out_channels[0], 3);
     push(w, x);

@@ -1,12 +1,11 @@
 /* Attention as diffusers names it. */
 #include "models/block/attention.h"
 
-static const char *const names[] = { "to_q", "to_k", "to_v" };
-
 attention_source attention_project(nn_scope s, nn_tensor *context, int64_t width, int bias)
 {
+    const nn_scope at[] = { nn_at(s, "to_k"), nn_at(s, "to_v") };
     nn_tensor *part[2]; /* [B, S, C] */
-    linear_split(s, 2, names + 1, context, width, bias, part);
+    linear_split(2, at, context, width, bias, part);
     return (attention_source){ .k = part[0], .v = part[1] };
 }
 
@@ -16,10 +15,11 @@ nn_tensor *cross_attention(nn_scope s, nn_tensor *x, attention_source source, in
     int64_t width = nn_last(&x->view, 0);
     nn_tensor *part[3]; /* [B, T, C] */
     if (source.context == x) {
-        linear_split(s, 3, names, x, width, bias, part);
+        const nn_scope at[] = { nn_at(s, "to_q"), nn_at(s, "to_k"), nn_at(s, "to_v") };
+        linear_split(3, at, x, width, bias, part);
         source = (attention_source){ .k = part[1], .v = part[2] };
     } else {
-        part[0] = linear(nn_at(s, "%s", names[0]), x, width, bias);
+        part[0] = linear(nn_at(s, "to_q"), x, width, bias);
         if (source.context) source = attention_project(s, source.context, width, bias);
     }
     nn_enter(s);

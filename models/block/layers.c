@@ -8,8 +8,6 @@ static float fan_bound(int64_t fan_in)
     return 1.0f / sqrtf((float)nn_max(fan_in, 1));
 }
 
-enum { MAX_JOINED = 3 };
-
 typedef struct linear_params {
     nn_tensor *w, *b; /* b is NULL where there is none */
 } linear_params;
@@ -29,19 +27,19 @@ static nn_tensor *product(nn_scope s, nn_tensor *x, int64_t out, int bias, nn_te
     return nn_linear(s.g, x, p.w, p.b, residual);
 }
 
-void linear_split(nn_scope s, int n, const char *const names[], nn_tensor *x, int64_t out, int bias,
-                  nn_tensor *y[])
+void linear_split(int n, const nn_scope at[], nn_tensor *x, int64_t out, int bias, nn_tensor *y[])
 {
-    nn_tensor *w[MAX_JOINED], *b[MAX_JOINED], *all_b = NULL;
-    NN_ASSERT(n <= MAX_JOINED);
+    nn_graph *g = at[0].g;
+    nn_tensor *w[LINEAR_MOST], *b[LINEAR_MOST], *all_b = NULL;
+    NN_ASSERT(n <= LINEAR_MOST);
     for (int i = 0; i < n; i++) {
-        linear_params p = params_of(nn_at(s, "%s", names[i]), nn_last(&x->view, 0), out, bias);
+        linear_params p = params_of(at[i], nn_last(&x->view, 0), out, bias);
         w[i] = p.w;
         b[i] = p.b;
     }
-    nn_enter(s);
-    if (bias) all_b = nn_params_joined(s.g, n, b);
-    nn_split(s.g, nn_linear(s.g, x, nn_params_joined(s.g, n, w), all_b, NULL), n, y);
+    nn_enter(at[0]);
+    if (bias) all_b = nn_params_joined(g, n, b);
+    nn_split(g, nn_linear(g, x, nn_params_joined(g, n, w), all_b, NULL), n, y);
 }
 
 nn_tensor *linear(nn_scope s, nn_tensor *x, int64_t out, int bias)

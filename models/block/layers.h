@@ -16,9 +16,9 @@ nn_tensor *linear(nn_scope s, nn_tensor *x, int64_t out, int bias);
 nn_tensor *linear_onto(nn_scope s, nn_tensor *x, nn_tensor *residual);
 
 /* n layers of one input, each out wide, as one product: y[i] [..., out] is a view of its result.
- * Parameters are those of linear(nn_at(s, names[i]), x, out, bias). */
-void linear_split(nn_scope s, int n, const char *const names[], nn_tensor *x, int64_t out, int bias,
-                  nn_tensor *y[]);
+ * Parameters are those of linear(at[i], x, out, bias). n <= LINEAR_MOST. */
+enum { LINEAR_MOST = NN_MAX_OUT };
+void linear_split(int n, const nn_scope at[], nn_tensor *x, int64_t out, int bias, nn_tensor *y[]);
 
 /* x [N, H, W, I] -> [N, Ho, Wo, out]. Parameters s.weight [out, I, size, size], s.bias [out].
  * shift, residual: see nn_conv2d; NULL = none. */

@@ -3,11 +3,9 @@
 
 static const nn_conv same3 = { 1, 1, 1, 1, 1 };
 
-nn_tensor *resnet_block(nn_scope s, nn_tensor *x, nn_tensor *temb, int64_t out, int groups,
+nn_tensor *resnet_block(nn_scope s, nn_tensor *x, nn_tensor *shift, int64_t out, int groups,
                         double eps)
 {
-    nn_tensor *shift =
-        temb ? linear(nn_at(s, "time_emb_proj"), temb, out, BIAS) : NULL; /* [N, out] */
     nn_tensor *skip = x;
     if (nn_last(&x->view, 0) != out) skip = conv_same(nn_at(s, "conv_shortcut"), x, out, 1);
     nn_tensor *h = groupnorm_silu(nn_at(s, "norm1"), x, groups, eps); /* [N, H, W, C]   */

@@ -4,9 +4,9 @@
 
 #include "models/block/layers.h"
 
-/* x [N, H, W, C], temb [N, E] (already through SiLU) or NULL -> [N, H, W, out].
+/* x [N, H, W, C], shift [N, out] (time_emb_proj of the time, see unet.c) or NULL -> [N, H, W, out].
  * Source: diffusers ResnetBlock2D. */
-nn_tensor *resnet_block(nn_scope s, nn_tensor *x, nn_tensor *temb, int64_t out, int groups,
+nn_tensor *resnet_block(nn_scope s, nn_tensor *x, nn_tensor *shift, int64_t out, int groups,
                         double eps);
 
 /* Convolution with stride 2: symmetric padding (UNet), or one row and column of zeros right and
