@@ -109,7 +109,8 @@ cli_src     := $(filter-out $(wildcard tools/recap-*.c),$(wildcard $(if $(filter
 tools_src   := $(if $(filter 1,$(CPU)),$(wildcard tools/recap-*.c),tools/recap-bench.c tools/recap-verify.c)
 unit_src    := $(wildcard tests/unit/*.c tests/model/*.c tests/torture/*.c)
 optest_src  := $(wildcard tests/ops/*.c)
-tool_tests  := $(if $(filter 1,$(CPU)),$(wildcard tests/tools/test_*))
+# What needs programs of make MPI=1 is slow.
+tool_tests  := $(if $(filter 1,$(CPU)),$(filter-out %/test_mpi_train,$(wildcard tests/tools/test_*)))
 
 # Kernels of the cpu backend are compiled once per instruction set; the best one is chosen at run time.
 isa_src     := $(if $(filter 1,$(CPU)),$(wildcard kernels/cpu/*.c))

@@ -8,24 +8,42 @@
 
 #include "engine/dist/comm.h"
 
+enum { WHERE = 160 };
+
 static volatile sig_atomic_t signalled;
+static char where[2][WHERE];            /* the handler reads one while the other is written */
+static volatile sig_atomic_t where_now; /* which */
+
+void nn_cli_where(const char *text)
+{
+    const int next = !where_now;
+    snprintf(where[next], sizeof(where[next]), "%s%s", text[0] ? ", at " : "", text);
+    where_now = next;
+}
+
+static void tell(const char *text)
+{
+    const ssize_t written = write(STDERR_FILENO, text, strlen(text));
+    (void)written;
+}
 
 static void on_signal(int number)
 {
-    static const char text[] = "\ninterrupted: saving; once more to stop at once\n";
     (void)number;
     signalled = 1;
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     signal(SIGUSR1, SIG_DFL);
-    ssize_t written = write(STDERR_FILENO, text, sizeof(text) - 1);
-    (void)written;
+    tell("\ninterrupted");
+    tell(where[where_now]);
+    tell(": saving; once more to stop at once\n");
 }
 
 static void catch_signals(void)
 {
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
     signalled = 0;
+    nn_cli_where("");
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

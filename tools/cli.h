@@ -80,6 +80,10 @@ int nn_cli_main(const nn_program *program, int argc, char **argv);
  * soon. The second one kills. */
 bool nn_cli_interrupted(void);
 
+/* What the line on stderr that answers such a signal says of where the program is: "rank 1 of 4 on
+ * node3, step 12". Copied; "" = nothing. */
+void nn_cli_where(const char *text);
+
 /* A number that is shown beside the progress and written to the log. */
 typedef struct nn_field {
     const char *name;

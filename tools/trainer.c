@@ -177,6 +177,18 @@ static nn_status exchange(loop *l)
     return NN_OK;
 }
 
+/* To whoever reports a failure from here on. */
+static void say_step(const loop *l)
+{
+    char where[128];
+    const nn_comm_place *place = nn_comm_place_of(l->wire);
+    snprintf(where, sizeof(where), "rank %d of %d on %s, step %" PRId64, place->rank,
+             place->n_ranks, place->host, l->t->step);
+    nn_cli_where(where);
+    nn_comm_step(l->t->set.ranks.comm, l->t->step);
+    nn_comm_step(l->wire, l->t->step);
+}
+
 static nn_status one_update(loop *l, nn_progress *progress)
 {
     trainer *t = l->t;
@@ -184,10 +196,7 @@ static nn_status one_update(loop *l, nn_progress *progress)
                                    t->set.steps };
     double lr = nn_schedule_at(&schedule, t->step);
     float norm;
-    if (l->wire) {
-        nn_comm_step(t->set.ranks.comm, t->step);
-        nn_comm_step(l->wire, t->step);
-    }
+    if (l->wire) say_step(l);
     NN_TRY(sum_passes(l));
     NN_TRY(exchange(l));
     NN_TRY(nn_optimizer_begin(t->optimizer, l->update, lr));
