@@ -265,8 +265,8 @@ static nn_status train(job *j)
                   .feed = feed };
     if (rehearsal_spec) t.n_samples += nn_shards_count(j->rehearsal.shards);
     NN_TRY(hash_start(j, &t.start));
-    trainer_hash_samples(j->corpus.shards, &t.data);
-    if (rehearsal_spec) trainer_hash_samples(j->rehearsal.shards, &t.data);
+    t.data = nn_shards_hash(j->corpus.shards, 0);
+    if (rehearsal_spec) t.data = nn_shards_hash(j->rehearsal.shards, t.data);
     NN_TRY(trainer_run(&t));
     if (set.ranks.rank) return NN_OK;
     NN_TRY(copy_values(j->trained, j->model.params));

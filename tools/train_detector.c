@@ -228,7 +228,7 @@ static nn_status train_judge(run *r)
                   .stream = train_images_stream(&r->images) };
     if (codec) NN_TRY(trainer_hash_files(codec, files, &t.start));
     NN_TRY(trainer_hash_params(r->params, &t.start));
-    trainer_hash_samples(r->images.shards, &t.data);
+    t.data = nn_shards_hash(r->images.shards, 0);
     return trainer_run(&t);
 }
 

@@ -224,9 +224,9 @@ static nn_status after(void *ctx, trainer *t, int64_t step)
     if (!snapshot_steps || step % snapshot_steps) return NN_OK;
     char *dir = nn_format("%s/snapshots/%08lld", set.output, (long long)step);
     NN_NEED(dir);
-    nn_status status = t->optimizer->ema ? nn_optimizer_swap_ema(t->optimizer) : NN_OK;
+    nn_status status = trainer_swap_average(t);
     if (status == NN_OK && !set.ranks.rank) status = sd_model_save(&j->model, model_dir, dir);
-    if (status == NN_OK && t->optimizer->ema) status = nn_optimizer_swap_ema(t->optimizer);
+    if (status == NN_OK) status = trainer_swap_average(t);
     nn_free(dir);
     return status;
 }
@@ -312,7 +312,7 @@ static nn_status train(job *j)
                   .stream = { j, tell, seek },
                   .after = after };
     NN_TRY(hash_start(j, &t.start));
-    trainer_hash_samples(j->shards, &t.data);
+    t.data = nn_shards_hash(j->shards, 0);
     NN_TRY(trainer_run(&t));
     log_columns(j);
     return set.ranks.rank ? NN_OK : sd_model_save(&j->model, model_dir, set.output);

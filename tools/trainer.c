@@ -18,14 +18,13 @@ enum { MOST_SKIPPED = 20 }; /* updates in a row with gradients that are not fini
 
 typedef struct loop {
     trainer *t;
-    nn_graph *pass_graph, *update_graph;
-    nn_plan *pass, *update;
+    nn_graph *pass_graph, *norm_graph, *update_graph;
+    nn_plan *pass, *norm, *update; /* norm: of this rank's part, if the optimizer is sharded */
     nn_tensor *loss;
     char *directory;     /* of the checkpoints */
     nn_text description; /* what a run that goes on must share */
     int64_t skipped;     /* in a row */
-    nn_comm *wire;       /* over the device's buffers; NULL = one rank */
-    float *told, *heard; /* [passes + 1] of this rank, [ranks][passes + 1] of all: see exchange */
+    float *told, *heard; /* [passes + 2] of this rank, [ranks][passes + 2] of all: see exchange */
     bool stop;           /* a rank was interrupted */
 } loop;
 
@@ -47,6 +46,11 @@ static nn_status make_plans(loop *l)
     nn_backward(l->pass_graph, l->loss, 1.0 / (double)passes, passes > 1);
     nn_plan_options options = { .profile = t->set.profile };
     NN_TRY(nn_plan_create(l->pass_graph, t->device, &options, &l->pass));
+    if (t->sharded) {
+        NN_TRY(nn_graph_create(&l->norm_graph));
+        nn_optimizer_add_norm(t->optimizer, l->norm_graph);
+        NN_TRY(nn_plan_create(l->norm_graph, t->device, &options, &l->norm));
+    }
     NN_TRY(nn_graph_create(&l->update_graph));
     nn_optimizer_add(t->optimizer, l->update_graph);
     NN_TRY(nn_plan_create(l->update_graph, t->device, &options, &l->update));
@@ -59,7 +63,7 @@ static nn_status make_plans(loop *l)
 static nn_status save(loop *l)
 {
     trainer *t = l->t;
-    if (t->set.ranks.rank) return NN_OK;
+    if (t->set.ranks.rank) return t->sharded ? trainer_shards_follow(t, true) : NN_OK;
     nn_checkpoint state = { .step = t->step,
                             .seed = (uint64_t)t->set.seed,
                             .config = l->description.text };
@@ -83,7 +87,7 @@ static nn_status spread(loop *l, nn_checkpoint *state, bool *found)
 {
     nn_optimizer *o = l->t->optimizer;
     int64_t numbers[] = { *found, state->step, state->epoch, state->position, o->step };
-    if (!l->wire) return NN_OK;
+    if (!l->t->wire) return NN_OK;
     NN_TRY(trainer_ranks_tell(&l->t->set.ranks, numbers, sizeof(numbers)));
     *found = numbers[0] != 0;
     if (!*found) return NN_OK;
@@ -92,9 +96,9 @@ static nn_status spread(loop *l, nn_checkpoint *state, bool *found)
     state->position = numbers[3];
     o->step = numbers[4];
     float *const buffers[] = { o->params->values, o->m, o->v, o->ema };
-    for (int i = 0; i < NN_COUNT(buffers); i++)
+    for (int i = 0; i < (l->t->sharded ? 1 : NN_COUNT(buffers)); i++)
         if (buffers[i])
-            NN_TRY(nn_comm_broadcast(l->wire, NN_F32, o->params->n_elems, buffers[i], 0));
+            NN_TRY(nn_comm_broadcast(l->t->wire, NN_F32, o->params->n_elems, buffers[i], 0));
     nn_params_touch(o->params);
     return NN_OK;
 }
@@ -105,6 +109,8 @@ static nn_status resume(loop *l)
     nn_checkpoint state = { 0 };
     bool found = false;
     if (!t->set.ranks.rank) NN_TRY(find_checkpoint(l, &state, &found));
+    if (t->sharded)
+        NN_TRY(t->set.ranks.rank ? trainer_shards_follow(t, false) : trainer_shards_end(t));
     NN_TRY(spread(l, &state, &found));
     if (found) {
         t->step = state.step;
@@ -121,10 +127,13 @@ static nn_status zero_gradients(loop *l)
     return p->device->backend->zero(p->device, p->grads, p->n_elems * (int64_t)sizeof(float));
 }
 
-static nn_status sum_gradients(loop *l)
+/* last: of this update, after which each rank needs no more than what it updates. */
+static nn_status sum_gradients(loop *l, bool last)
 {
     const nn_params *p = l->t->params;
-    return l->wire ? nn_comm_all_reduce(l->wire, NN_F32, p->n_elems, p->grads) : NN_OK;
+    if (!l->t->wire) return NN_OK;
+    if (last && l->t->sharded) return trainer_shards_sum(l->t);
+    return nn_comm_all_reduce(l->t->wire, NN_F32, p->n_elems, p->grads);
 }
 
 /* Pass number i of this rank in this update. */
@@ -149,24 +158,29 @@ static nn_status one_pass(loop *l, int64_t i)
 static nn_status sum_passes(loop *l)
 {
     const trainer_ranks *r = &l->t->set.ranks;
-    const bool in_order = l->wire && l->t->device->deterministic;
+    const bool in_order = l->t->wire && l->t->device->deterministic;
     if (all_passes(l) > 1) NN_TRY(zero_gradients(l));
     for (int64_t i = 0; i < r->passes; i++) {
         if (i > 0 && in_order && r->rank > 0) NN_TRY(zero_gradients(l));
         NN_TRY(one_pass(l, i));
-        if (in_order) NN_TRY(sum_gradients(l));
+        if (in_order) NN_TRY(sum_gradients(l, i + 1 == r->passes));
     }
-    return in_order ? NN_OK : sum_gradients(l);
+    return in_order ? NN_OK : sum_gradients(l, true);
 }
 
-/* Every rank tells its losses and whether it was interrupted, so that all log and do the same. */
+/* Every rank tells its losses, whether it was interrupted, and the norm of its part of the
+ * gradients, so that all log and do the same. */
 static nn_status exchange(loop *l)
 {
     trainer *t = l->t;
     const trainer_ranks *r = &t->set.ranks;
-    const int64_t n = r->passes + 1;
+    const int64_t n = r->passes + 2;
     l->told[r->passes] = nn_cli_interrupted();
-    if (l->wire)
+    if (l->norm) {
+        NN_TRY(nn_plan_run(l->norm, 0));
+        NN_TRY(nn_plan_read(l->norm, t->optimizer->part_norm, &l->told[r->passes + 1]));
+    }
+    if (l->t->wire)
         NN_TRY(nn_comm_all_gather(r->comm, NN_F32, n, l->told, l->heard));
     else
         memcpy(l->heard, l->told, (size_t)n * sizeof(float));
@@ -177,16 +191,33 @@ static nn_status exchange(loop *l)
     return NN_OK;
 }
 
+/* The update of all parameters, or of this rank's part and then everyone's values. */
+static nn_status update(loop *l, double lr, float *norm)
+{
+    trainer *t = l->t;
+    const trainer_ranks *r = &t->set.ranks;
+    double squares = 0;
+    NN_TRY(nn_optimizer_begin(t->optimizer, l->update, lr));
+    for (int k = 0; k < r->n && t->sharded; k++) {
+        const double part = l->heard[k * (r->passes + 2) + r->passes + 1];
+        squares += part * part;
+    }
+    if (t->sharded) NN_TRY(nn_optimizer_set_norm(t->optimizer, l->update, (float)sqrt(squares)));
+    NN_TRY(nn_plan_run(l->update, 0));
+    NN_TRY(nn_optimizer_end(t->optimizer, l->update, norm));
+    return t->sharded ? trainer_shards_values(t) : NN_OK;
+}
+
 /* To whoever reports a failure from here on. */
 static void say_step(const loop *l)
 {
     char where[128];
-    const nn_comm_place *place = nn_comm_place_of(l->wire);
+    const nn_comm_place *place = nn_comm_place_of(l->t->wire);
     snprintf(where, sizeof(where), "rank %d of %d on %s, step %" PRId64, place->rank,
              place->n_ranks, place->host, l->t->step);
     nn_cli_where(where);
     nn_comm_step(l->t->set.ranks.comm, l->t->step);
-    nn_comm_step(l->wire, l->t->step);
+    nn_comm_step(l->t->wire, l->t->step);
 }
 
 static nn_status one_update(loop *l, nn_progress *progress)
@@ -196,12 +227,10 @@ static nn_status one_update(loop *l, nn_progress *progress)
                                    t->set.steps };
     double lr = nn_schedule_at(&schedule, t->step);
     float norm;
-    if (l->wire) say_step(l);
+    if (l->t->wire) say_step(l);
     NN_TRY(sum_passes(l));
     NN_TRY(exchange(l));
-    NN_TRY(nn_optimizer_begin(t->optimizer, l->update, lr));
-    NN_TRY(nn_plan_run(l->update, 0));
-    NN_TRY(nn_optimizer_end(t->optimizer, l->update, &norm));
+    NN_TRY(update(l, lr, &norm));
     t->step++;
     l->skipped = isfinite(norm) ? 0 : l->skipped + 1;
     if (l->skipped >= MOST_SKIPPED)
@@ -220,7 +249,7 @@ static nn_status one_update(loop *l, nn_progress *progress)
 /* All ranks stop after the same update. */
 static bool stopped(const loop *l)
 {
-    return l->wire ? l->stop : nn_cli_interrupted();
+    return l->t->wire ? l->stop : nn_cli_interrupted();
 }
 
 static nn_status steps(loop *l)
@@ -245,7 +274,7 @@ static nn_status steps(loop *l)
             " updates; everything is saved in %s, and the same command goes on from there",
             t->what, t->step, t->set.steps, l->directory);
     }
-    return t->optimizer->ema ? nn_optimizer_swap_ema(t->optimizer) : NN_OK;
+    return trainer_swap_average(t);
 }
 
 static nn_status write_profile(loop *l)
@@ -268,12 +297,13 @@ static void log_plans(const loop *l)
     const trainer *t = l->t;
     nn_plan_stats a = nn_plan_stats_of(l->pass), b = nn_plan_stats_of(l->update);
     double passes = (double)t->set.ranks.passes;
-    int64_t copies = t->optimizer->ema ? 5 : 4; /* values, gradients, two moments, average */
+    int64_t copies =
+        t->optimizer->ema ? 3 : 2; /* two moments, average; beside them values, gradients */
     nn_field fields[] = {
         { "parameters", (double)nn_params_count(t->params) },
         { "gflop", 1e-9 * (passes * a.flops + b.flops) },
         { "launches", passes * (double)a.n_launches + (double)b.n_launches },
-        { "state_bytes", (double)(copies * t->params->n_elems * (int64_t)sizeof(float)) },
+        { "state_bytes", 4.0 * (double)(2 * t->params->n_elems + copies * t->optimizer->n) },
         { "activation_bytes", (double)(a.activation_bytes + b.activation_bytes) },
         { "workspace_bytes", (double)(a.workspace_bytes + b.workspace_bytes) },
         { "program_bytes", (double)(a.program_bytes + b.program_bytes) },
@@ -294,12 +324,14 @@ static nn_status run(loop *l)
                                  s->weight_decay, s->clip_norm, s->ema_decay };
     const trainer_ranks *r = &s->ranks;
     NN_NEED(l->directory = nn_format("%s/checkpoints", s->output));
-    NN_NEED(l->told = nn_alloc(r->passes + 1, sizeof(float)));
-    NN_NEED(l->heard = nn_alloc((r->passes + 1) * r->n, sizeof(float)));
+    NN_NEED(l->told = nn_alloc(r->passes + 2, sizeof(float)));
+    NN_NEED(l->heard = nn_alloc((r->passes + 2) * r->n, sizeof(float)));
     NN_TRY(trainer_ranks_compare(t));
-    if (r->n > 1) NN_TRY(trainer_ranks_wire(t, &l->wire));
+    if (r->n > 1) NN_TRY(trainer_ranks_wire(t, &t->wire));
     NN_TRY(trainer_describe(t, &l->description));
-    NN_TRY(nn_optimizer_create(t->params, &options, &t->optimizer));
+    t->sharded = s->shard && trainer_shards_possible(t);
+    NN_TRY(t->sharded ? trainer_shards_open(t, &options)
+                      : nn_optimizer_create(t->params, &options, &t->optimizer));
     NN_TRY(make_plans(l));
     log_plans(l);
     NN_TRY(resume(l));
@@ -310,8 +342,8 @@ static nn_status run(loop *l)
 static void close_wire(loop *l, nn_status status)
 {
     const trainer_ranks *r = &l->t->set.ranks;
-    if (r->n > 1 && status != NN_OK && status != NN_INTERRUPTED) trainer_ranks_fail(r, l->wire);
-    if (l->wire != r->comm) nn_comm_close(l->wire);
+    if (r->n > 1 && status != NN_OK && status != NN_INTERRUPTED) trainer_ranks_fail(r, l->t->wire);
+    if (l->t->wire != r->comm) nn_comm_close(l->t->wire);
 }
 
 nn_status trainer_run(trainer *t)
@@ -322,12 +354,15 @@ nn_status trainer_run(trainer *t)
     nn_status status = run(&l);
     close_wire(&l, status);
     nn_plan_destroy(l.pass);
+    nn_plan_destroy(l.norm);
     nn_plan_destroy(l.update);
     nn_graph_destroy(l.pass_graph);
+    nn_graph_destroy(l.norm_graph);
     nn_graph_destroy(l.update_graph);
     nn_optimizer_destroy(t->optimizer);
     t->optimizer = NULL;
     t->pass = t->update = NULL;
+    t->wire = NULL;
     nn_free(l.directory);
     nn_free(l.told);
     nn_free(l.heard);

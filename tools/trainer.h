@@ -3,7 +3,6 @@
 #ifndef TOOLS_TRAINER_H
 #define TOOLS_TRAINER_H
 
-#include "data/shards.h"
 #include "engine/checkpoint.h"
 #include "engine/dist/comm.h"
 #include "engine/optim.h"
@@ -24,7 +23,7 @@ typedef struct trainer_settings {
     int schedule; /* index in trainer_schedules */
     double lr, beta1, beta2, eps, weight_decay, clip_norm, ema_decay;
     double comm_timeout; /* seconds */
-    bool profile;
+    bool profile, shard;
     trainer_ranks ranks; /* not from the command line: see trainer_command */
 } trainer_settings;
 
@@ -128,6 +127,10 @@ extern const char *const trainer_schedules[];
           .high = 1000,                                                                            \
           .incidental = true,                                                                      \
           .help = "newest checkpoints that are kept" },                                            \
+        { .name = "shard-optimizer",                                                               \
+          .flag = &(s).shard,                                                                      \
+          .incidental = true,                                                                      \
+          .help = "each rank keeps and updates its part of moments and average only (ZeRO-1)" },   \
         { .name = "comm-timeout",                                                                  \
           .real = &(s).comm_timeout,                                                               \
           .low = 0,                                                                                \
@@ -177,6 +180,9 @@ typedef struct trainer {
     /* Set by trainer_run. */
     nn_optimizer *optimizer;
     const nn_plan *pass, *update; /* while it runs */
+    nn_comm *wire;                /* over the device's buffers; NULL = one rank */
+    bool sharded;                 /* each rank has a part of the optimizer */
+    nn_optimizer_peers peers;     /* then: the others */
     int64_t step;
     double loss; /* mean over the last update's passes */
 } trainer;
@@ -221,9 +227,8 @@ nn_status trainer_compare(const char *directory, const char *saved, const char *
 nn_status trainer_differences(const char *first, const char *second, const char *of_first,
                               const char *of_second, nn_text *out) NN_CHECKED;
 
-/* Mix the names of all samples, weights, or the bytes of those of the files DIR/NAME that are
- * there, into *hash. names ends with NULL. */
-void trainer_hash_samples(const nn_shards *shards, uint64_t *hash);
+/* Mix weights, or the bytes of those of the files DIR/NAME that are there, into *hash. names ends
+ * with NULL. */
 nn_status trainer_hash_params(const nn_params *params, uint64_t *hash) NN_CHECKED;
 nn_status trainer_hash_files(const char *directory, const char *const names[],
                              uint64_t *hash) NN_CHECKED;
@@ -251,8 +256,31 @@ nn_status trainer_ranks_tell(const trainer_ranks *ranks, void *bytes, int64_t n)
  * them. Owner: nn_comm_close, unless it is that. */
 nn_status trainer_ranks_wire(const trainer *t, nn_comm **out) NN_CHECKED;
 
+/* Exchange weights and moving average, if there is one, on all ranks together. */
+nn_status trainer_swap_average(const trainer *t) NN_CHECKED;
+
 /* NN_ARGUMENT, with every setting that differs, unless this rank was given what the first one was.
  */
 nn_status trainer_ranks_compare(const trainer *t) NN_CHECKED;
+
+/* -- the optimizer in parts, one on each rank; all are called by all ranks together */
+
+/* Whether there is something to cut. */
+bool trainer_shards_possible(const trainer *t);
+
+/* t->optimizer of this rank's part, with t->peers. */
+nn_status trainer_shards_open(trainer *t, const nn_adamw_options *options) NN_CHECKED;
+
+/* The part's gradients become those of all ranks, summed in their order; the others' are undefined.
+ */
+nn_status trainer_shards_sum(const trainer *t) NN_CHECKED;
+
+/* The values of all parts to all. */
+nn_status trainer_shards_values(const trainer *t) NN_CHECKED;
+
+/* What the others do while the first rank saves a checkpoint, or loads one. After the first rank
+ * has looked for one to load, it calls trainer_shards_end. */
+nn_status trainer_shards_follow(const trainer *t, bool saves) NN_CHECKED;
+nn_status trainer_shards_end(const trainer *t) NN_CHECKED;
 
 #endif

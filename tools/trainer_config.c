@@ -99,12 +99,6 @@ nn_status trainer_compare(const char *directory, const char *saved, const char *
     return status;
 }
 
-void trainer_hash_samples(const nn_shards *shards, uint64_t *hash)
-{
-    for (int64_t i = 0; i < nn_shards_count(shards); i++)
-        *hash = nn_mix(*hash, nn_shards_at(shards, i)->id);
-}
-
 nn_status trainer_hash_params(const nn_params *params, uint64_t *hash)
 {
     uint64_t own;
