@@ -199,12 +199,14 @@ static nn_status open_model(job *j)
     return make_trained(j);
 }
 
-static nn_status uneven_rehearsal(void)
+static nn_status uneven_rehearsal(int64_t n)
 {
-    return nn_fail(NN_ARGUMENT,
-                   "with --rehearsal all passes are alike, so that the number of ranks, %d, must "
-                   "divide --gradient-accumulation-steps, %lld",
-                   set.ranks.n, (long long)set.accumulate);
+    return nn_fail(
+        NN_ARGUMENT,
+        "%d ranks do passes of %lld samples each, which cannot all have the same part of "
+        "the %lld rehearsed samples among %lld; a --gradient-accumulation-steps that %d "
+        "divides leaves passes as they are",
+        set.ranks.n, (long long)set.ranks.batch, (long long)n, (long long)set.batch, set.ranks.n);
 }
 
 static nn_status open_data(job *j)
@@ -219,8 +221,9 @@ static nn_status open_data(job *j)
                                 .n_ranks = set.ranks.n,
                                 .model = &j->model };
     if (rehearsal_spec) {
-        if (set.ranks.batch != set.batch) return uneven_rehearsal();
-        j->n_rehearsed = (int64_t)(rehearsal_share * (double)set.batch + 0.5);
+        const int64_t all = (int64_t)(rehearsal_share * (double)set.batch + 0.5);
+        if (all * set.ranks.batch % set.batch) return uneven_rehearsal(all);
+        j->n_rehearsed = all * set.ranks.batch / set.batch;
     }
     c.block = nn_max(set.ranks.batch - j->n_rehearsed, 1);
     NN_TRY(caption_corpus_open(&c, &j->corpus));

@@ -26,6 +26,7 @@ typedef struct loop {
     int64_t skipped;     /* in a row */
     float *told, *heard; /* [passes + 2] of this rank, [ranks][passes + 2] of all: see exchange */
     bool stop;           /* a rank was interrupted */
+    double waited;       /* seconds of this update in which gradients and values were exchanged */
 } loop;
 
 /* Passes in an update, over all ranks. */
@@ -131,9 +132,13 @@ static nn_status zero_gradients(loop *l)
 static nn_status sum_gradients(loop *l, bool last)
 {
     const nn_params *p = l->t->params;
+    const double began = nn_clock_seconds();
     if (!l->t->wire) return NN_OK;
-    if (last && l->t->sharded) return trainer_shards_sum(l->t);
-    return nn_comm_all_reduce(l->t->wire, NN_F32, p->n_elems, p->grads);
+    const nn_status status = last && l->t->sharded
+                                 ? trainer_shards_sum(l->t)
+                                 : nn_comm_all_reduce(l->t->wire, NN_F32, p->n_elems, p->grads);
+    l->waited += nn_clock_seconds() - began;
+    return status;
 }
 
 /* Pass number i of this rank in this update. */
@@ -205,7 +210,11 @@ static nn_status update(loop *l, double lr, float *norm)
     if (t->sharded) NN_TRY(nn_optimizer_set_norm(t->optimizer, l->update, (float)sqrt(squares)));
     NN_TRY(nn_plan_run(l->update, 0));
     NN_TRY(nn_optimizer_end(t->optimizer, l->update, norm));
-    return t->sharded ? trainer_shards_values(t) : NN_OK;
+    if (!t->sharded) return NN_OK;
+    const double began = nn_clock_seconds();
+    NN_TRY(trainer_shards_values(t));
+    l->waited += nn_clock_seconds() - began;
+    return NN_OK;
 }
 
 /* To whoever reports a failure from here on. */
@@ -228,6 +237,7 @@ static nn_status one_update(loop *l, nn_progress *progress)
     double lr = nn_schedule_at(&schedule, t->step);
     float norm;
     if (l->t->wire) say_step(l);
+    l->waited = 0;
     NN_TRY(sum_passes(l));
     NN_TRY(exchange(l));
     NN_TRY(update(l, lr, &norm));
@@ -241,8 +251,9 @@ static nn_status one_update(loop *l, nn_progress *progress)
     nn_field fields[] = { { "loss", t->loss },
                           { "norm", norm },
                           { "lr", lr },
-                          { "memory_mb", 1e-6 * (double)nn_clock_rss_bytes() } };
-    nn_progress_step(progress, t->step, fields, NN_COUNT(fields));
+                          { "memory_mb", 1e-6 * (double)nn_clock_rss_bytes() },
+                          { "exchange_ms", 1e3 * l->waited } };
+    nn_progress_step(progress, t->step, fields, NN_COUNT(fields) - !t->wire);
     return NN_OK;
 }
 
