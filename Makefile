@@ -96,7 +96,7 @@ endif
 plain_data  := data/plain/*.c data/image_memory.c data/json.c data/safetensors*.c data/weight*.c \
                data/layout*.c data/torch_file.c data/pickle*.c data/zip.c data/resize*.c
 plain_cli   := $(filter-out tools/bench_train.c tools/bench_loader.c,$(wildcard tools/bench*.c)) \
-               tools/apart.c tools/cli*.c tools/device.c tools/verify*.c
+               tools/apart.c tools/cli*.c tools/device.c tools/trainer*.c tools/verify*.c
 
 # A layer is the .c files of its folders; the order is the order of linking.
 base_src    := $(wildcard engine/base/*.c)
@@ -109,7 +109,8 @@ cli_src     := $(filter-out $(wildcard tools/recap-*.c),$(wildcard $(if $(filter
 tools_src   := $(if $(filter 1,$(CPU)),$(wildcard tools/recap-*.c),tools/recap-bench.c tools/recap-verify.c)
 unit_src    := $(wildcard tests/unit/*.c tests/model/*.c tests/torture/*.c)
 optest_src  := $(wildcard tests/ops/*.c)
-tool_tests  := $(if $(filter 1,$(CPU)),$(wildcard tests/tools/test_*))
+# What needs programs of make MPI=1 is slow.
+tool_tests  := $(if $(filter 1,$(CPU)),$(filter-out %/test_mpi_train,$(wildcard tests/tools/test_*)))
 
 # Kernels of the cpu backend are compiled once per instruction set; the best one is chosen at run time.
 isa_src     := $(if $(filter 1,$(CPU)),$(wildcard kernels/cpu/*.c))
@@ -253,7 +254,7 @@ test: packages
 	@$(MAKE) --no-print-directory -j$(JOBS) unit
 
 # The cuda device is tested on the simulator, what is between it and the host by unit tests.
-simulated_unit := build/cusim-test/tests/unit/test_copies build/cusim-test/tests/unit/test_capture
+simulated_unit := $(patsubst %,build/cusim-test/tests/unit/test_%,copies capture trainer_ranks)
 simulated := $(simulated_unit) $(patsubst %.cu,build/cusim-test/%,$(filter-out %/test_race.cu,$(wildcard tests/cusim/test_*.cu))) \
              $(patsubst %.c,build/cusim-test/%,$(wildcard tests/cuda/test_*.c))
 

@@ -48,7 +48,8 @@ static void *slot_of(nn_loader *l, const place *p)
 static nn_loader_item locate(nn_loader *l, int64_t ticket)
 {
     nn_loader_item item = { 0 };
-    int64_t at = l->start + ticket * l->config.n_ranks + l->config.rank;
+    const int64_t block = l->config.block, row = ticket / block * l->config.n_ranks;
+    int64_t at = l->start + (row + l->config.rank) * block + ticket % block;
     item.epoch = at / l->n;
     item.position = at % l->n;
     if (item.epoch != l->order_epoch && !l->config.in_order) {
@@ -184,9 +185,11 @@ static nn_status check_config(const nn_loader *l, int64_t epoch, int64_t positio
                        "epoch %lld, position %lld is no place in a corpus of %lld samples; was it "
                        "changed since the checkpoint?",
                        (long long)epoch, (long long)position, (long long)l->n);
-    if (c->rank < 0 || c->rank >= c->n_ranks || c->threads < 1 || c->threads > 256 || c->queue < 1)
-        return nn_fail(NN_ARGUMENT, "loader: rank %d of %d, %d threads, queue of %lld", c->rank,
-                       c->n_ranks, c->threads, (long long)c->queue);
+    if (c->rank < 0 || c->rank >= c->n_ranks || c->threads < 1 || c->threads > 256 ||
+        c->queue < 1 || c->block < 1)
+        return nn_fail(NN_ARGUMENT,
+                       "loader: rank %d of %d, blocks of %lld, %d threads, queue of %lld", c->rank,
+                       c->n_ranks, (long long)c->block, c->threads, (long long)c->queue);
     return NN_OK;
 }
 
@@ -196,6 +199,7 @@ static nn_status open_loader(nn_loader *l, int64_t epoch, int64_t position)
     if (!c->threads) c->threads = 2;
     if (!c->queue) c->queue = 4 * (int64_t)c->threads;
     if (!c->n_ranks) c->n_ranks = 1;
+    if (!c->block) c->block = 1;
     NN_TRY(check_config(l, epoch, position));
     l->start = epoch * l->n + position;
     l->n_places = c->keep ? l->n : c->queue;

@@ -1,8 +1,9 @@
 /* Brings samples to the trainer, decoded by threads, in an order that threads cannot change.
  *
  * The stream of items is infinite: epoch 0 in a random order, then epoch 1 in another, ... Item
- * number epoch * count + position is a function of (seed, corpus) alone; with R ranks, rank r gets
- * the items r, r + R, r + 2R, ... counted from where the loader was opened. A sample that cannot be
+ * number epoch * count + position is a function of (seed, corpus) alone; with R ranks and blocks of
+ * B items, rank r gets the blocks r, r + R, r + 2R, ... counted from where the loader was opened. A
+ * sample that cannot be
  * decoded is reported once, and wherever it comes up, the next one of the corpus that can be stands
  * in for it: so every position has an item, on every rank. */
 #ifndef DATA_LOADER_H
@@ -23,6 +24,7 @@ typedef struct nn_loader_config {
     bool in_order;     /* the corpus's own order in every epoch */
     bool keep;         /* decode the whole corpus once and hold it in memory */
     int rank, n_ranks; /* n_ranks 0 = 1 */
+    int64_t block;     /* items in a row that one rank takes; 0 = 1 */
     size_t slot_bytes;
     nn_loader_decode *decode;
     nn_loader_release *release; /* may be NULL */
@@ -46,7 +48,8 @@ void nn_loader_close(nn_loader *loader);
 
 nn_status nn_loader_next(nn_loader *loader, nn_loader_item *item) NN_CHECKED;
 
-/* Where to open a loader so that it goes on after the items taken so far (by all ranks alike). */
+/* Where to open a loader so that it goes on after the items taken so far (by all ranks alike, and
+ * whole blocks). */
 void nn_loader_tell(const nn_loader *loader, int64_t *epoch, int64_t *position);
 
 #endif

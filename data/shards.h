@@ -89,6 +89,9 @@ void nn_shards_close(nn_shards *shards);
 int64_t nn_shards_count(const nn_shards *shards);
 const nn_sample *nn_shards_at(const nn_shards *shards, int64_t i); /* any thread */
 
+/* Hash of the names of all samples in their order, begun with `start`. */
+uint64_t nn_shards_hash(const nn_shards *shards, uint64_t start);
+
 /* The paths that a spec stands for. Owner: nn_file_list_free. */
 nn_status nn_shards_expand(const char *spec, char ***paths, int64_t *n) NN_CHECKED;
 

@@ -349,6 +349,12 @@ const nn_sample *nn_shards_at(const nn_shards *set, int64_t i)
     return &set->samples[i];
 }
 
+uint64_t nn_shards_hash(const nn_shards *set, uint64_t start)
+{
+    for (int64_t i = 0; i < set->n; i++) start = nn_mix(start, set->samples[i].id);
+    return start;
+}
+
 uint64_t nn_sample_content(const nn_sample *sample)
 {
     return nn_hash(0, sample->image.data, sample->image.n);

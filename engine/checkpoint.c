@@ -19,14 +19,22 @@ enum { SECTIONS = 4 };
 typedef struct section {
     const char *prefix;
     float *values; /* on the device; NULL = not there */
+    float *part;   /* what of it is here, if others hold the rest: then `values` is the room where
+                      the parts meet, one section at a time */
 } section;
+
+static section of_state(const nn_optimizer *o, const char *prefix, float *values)
+{
+    if (!values || !o->peers) return (section){ prefix, values, NULL };
+    return (section){ prefix, o->peers->room, values };
+}
 
 static void list_sections(const nn_optimizer *o, section s[SECTIONS])
 {
-    s[0] = (section){ "", o->params->values };
-    s[1] = (section){ "adamw.m.", o->m };
-    s[2] = (section){ "adamw.v.", o->v };
-    s[3] = (section){ "ema.", o->ema };
+    s[0] = (section){ "", o->params->values, NULL };
+    s[1] = of_state(o, "adamw.m.", o->m);
+    s[2] = of_state(o, "adamw.v.", o->v);
+    s[3] = of_state(o, "ema.", o->ema);
 }
 
 /* -- saving -- */
@@ -34,14 +42,24 @@ static void list_sections(const nn_optimizer *o, section s[SECTIONS])
 typedef struct saver {
     nn_params *params;
     section sections[SECTIONS];
-    nn_arena arena; /* names and metadata */
+    const nn_optimizer_peers *peers;
+    const float *gathered; /* the part whose section is in the room */
+    nn_arena arena;        /* names and metadata */
     nn_weight *tensors;
+    const float **parts; /* of each tensor's section; NULL where it is all here */
     int64_t n;
 } saver;
 
+/* Tensors come in the order of their names, so that each section is gathered once. */
 static nn_status fetch(void *ctx, const nn_weight *t, int64_t at, int64_t n, void *out)
 {
-    nn_device *d = ctx;
+    saver *s = ctx;
+    nn_device *d = s->params->device;
+    const float *part = s->parts[t - s->tensors];
+    if (part && part != s->gathered) {
+        NN_TRY(s->peers->gather(s->peers->ctx, part));
+        s->gathered = part;
+    }
     return d->backend->read(d, out, (const char *)t->data + at, n);
 }
 
@@ -49,9 +67,11 @@ static nn_status list_tensors(saver *s)
 {
     s->tensors = nn_arena_alloc(&s->arena, SECTIONS * s->params->n, sizeof(*s->tensors));
     NN_NEED(s->tensors);
+    NN_NEED(s->parts = nn_arena_alloc(&s->arena, SECTIONS * s->params->n, sizeof(*s->parts)));
     for (int k = 0; k < SECTIONS; k++) {
         for (int64_t i = 0; s->sections[k].values && i < s->params->n; i++) {
             const nn_param *p = s->params->items[i];
+            s->parts[s->n] = s->sections[k].part;
             nn_weight *t = &s->tensors[s->n++];
             *t = (nn_weight){ .dtype = NN_ST_F32,
                               .rank = p->view.rank,
@@ -78,15 +98,15 @@ static nn_status write_file(saver *s, const char *path, const nn_checkpoint *sta
         { "config_hash", nn_arena_format(&s->arena, "%016" PRIx64, nn_hash_text(config)) },
     };
     for (int i = 0; i < NN_COUNT(meta); i++) NN_NEED(meta[i].value);
-    nn_device *d = s->params->device;
-    const nn_st_source source = { fetch, d };
+    const bool direct = s->params->device->backend->host_memory && !s->peers;
+    const nn_st_source source = { fetch, s };
     return nn_safetensors_write_from(path, s->tensors, s->n, meta, NN_COUNT(meta),
-                                     d->backend->host_memory ? NULL : &source);
+                                     direct ? NULL : &source);
 }
 
 static nn_status save_file(const char *path, const nn_checkpoint *state, const nn_optimizer *o)
 {
-    saver s = { .params = o->params };
+    saver s = { .params = o->params, .peers = o->peers };
     list_sections(o, s.sections);
     nn_status status = list_tensors(&s);
     if (status == NN_OK) status = write_file(&s, path, state, o->step);
@@ -298,6 +318,7 @@ static nn_status copy_tensors(const nn_weight *const *found, const nn_optimizer 
             float *place = sections[k].values + o->params->items[i]->offset;
             NN_TRY(d->backend->write(d, place, t->data, t->bytes));
         }
+        if (sections[k].part) NN_TRY(o->peers->scatter(o->peers->ctx, sections[k].part));
     }
     return NN_OK;
 }

@@ -3,7 +3,10 @@
  * One safetensors file DIR/step-00000300.safetensors: the parameters under their own names, so that
  * it is a weight file too; the moments as "adamw.m.<name>" and "adamw.v.<name>"; the moving average
  * as "ema.<name>"; and the rest as metadata. It is written beside its place and put there by a
- * rename, so that a crash leaves the older ones as they were. One run writes to a directory. */
+ * rename, so that a crash leaves the older ones as they were. One run writes to a directory.
+ *
+ * An optimizer of a part has peers, over which a checkpoint gets and gives all parts: m, v and the
+ * average, in this order. The file is that of one optimizer of all. */
 #ifndef ENGINE_CHECKPOINT_H
 #define ENGINE_CHECKPOINT_H
 

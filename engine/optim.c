@@ -7,33 +7,35 @@
 
 enum { CHUNK = 1 << 18 }; /* elements exchanged at a time */
 
-/* Copy between two flat buffers of the store's device. */
-static nn_status copy_flat(nn_optimizer *o, float *dst, const float *src)
-{
-    const nn_params *p = o->params;
-    return nn_device_convert(p->device, p->n_elems, NN_F32, src, NN_F32, dst);
-}
-
 static nn_status reserve(nn_optimizer *o)
 {
     nn_device *d = o->params->device;
     const nn_backend *b = d->backend;
-    int64_t bytes = o->params->n_elems * (int64_t)sizeof(float);
+    int64_t bytes = nn_max(o->n, 1) * (int64_t)sizeof(float);
     NN_NEED(o->m = b->alloc(d, bytes));
     NN_NEED(o->v = b->alloc(d, bytes));
     if (!(o->options.ema_decay > 0)) return NN_OK;
     NN_NEED(o->ema = b->alloc(d, bytes));
-    return copy_flat(o, o->ema, o->params->values);
+    return nn_device_convert(d, o->n, NN_F32, o->params->values + o->first, NN_F32, o->ema);
 }
 
 nn_status nn_optimizer_create(nn_params *params, const nn_adamw_options *options,
                               nn_optimizer **out)
 {
+    return nn_optimizer_create_part(params, options, 0, params->n_elems, out);
+}
+
+nn_status nn_optimizer_create_part(nn_params *params, const nn_adamw_options *options,
+                                   int64_t first, int64_t n, nn_optimizer **out)
+{
     NN_ASSERT(params->grads && params->dtype == NN_F32);
+    NN_ASSERT(first >= 0 && n >= 0 && first + n <= params->n_elems);
     nn_optimizer *o = nn_alloc(1, sizeof(*o));
     NN_NEED(o);
     o->options = *options;
     o->params = params;
+    o->first = first;
+    o->n = n;
     nn_status status = reserve(o);
     if (status != NN_OK) {
         nn_optimizer_destroy(o);
@@ -53,23 +55,44 @@ void nn_optimizer_destroy(nn_optimizer *o)
     nn_free(o);
 }
 
+static bool is_part(const nn_optimizer *o)
+{
+    return o->n != o->params->n_elems;
+}
+
+static nn_tensor *gradients(const nn_optimizer *o, nn_graph *g)
+{
+    const nn_view flat = nn_view_make(NN_F32, 1, &o->n);
+    return nn_external(g, "gradients", &flat, o->params->grads + o->first);
+}
+
+void nn_optimizer_add_norm(nn_optimizer *o, nn_graph *g)
+{
+    const char *scope = g->scope;
+    g->scope = "optimizer";
+    o->part_norm = NN_NODE(g, NORM, NULL, gradients(o, g));
+    nn_keep(o->part_norm);
+    g->scope = scope;
+}
+
 void nn_optimizer_add(nn_optimizer *o, nn_graph *g)
 {
     const nn_adamw_options *a = &o->options;
     const nn_adamw_params p = { a->beta1, a->beta2, a->eps, a->weight_decay, a->clip_norm };
-    const nn_view flat = nn_view_make(NN_F32, 1, (int64_t[]){ o->params->n_elems });
+    const nn_view flat = nn_view_make(NN_F32, 1, &o->n);
     const nn_view flat_half = nn_view_make(NN_BF16, 1, flat.dim);
     const char *scope = g->scope;
     g->scope = "optimizer";
-    nn_tensor *values = nn_external(g, "values", &flat, o->params->values);
-    nn_tensor *grads = nn_external(g, "gradients", &flat, o->params->grads);
+    uint16_t *low = o->params->half ? o->params->half + o->first : NULL;
+    nn_tensor *values = nn_external(g, "values", &flat, o->params->values + o->first);
+    nn_tensor *grads = gradients(o, g);
     nn_tensor *m = nn_external(g, "adamw.m", &flat, o->m);
     nn_tensor *v = nn_external(g, "adamw.v", &flat, o->v);
     nn_tensor *ema = o->ema ? nn_external(g, "ema", &flat, o->ema) : NULL;
-    nn_tensor *half = o->params->half ? nn_external(g, "half", &flat_half, o->params->half) : NULL;
+    nn_tensor *half = low ? nn_external(g, "half", &flat_half, low) : NULL;
     o->lowers = half != NULL;
     o->hyper = nn_input(g, "hyper", NN_F32, NN_DIMS(NN_HYPER_COUNT));
-    o->norm = NN_NODE(g, NORM, NULL, grads);
+    o->norm = is_part(o) ? nn_input(g, "norm", NN_F32, NN_DIMS(1)) : NN_NODE(g, NORM, NULL, grads);
     nn_keep(o->norm);
     NN_NODE(g, ADAMW, &p, values, grads, m, v, o->hyper, o->norm, ema, half);
     g->scope = scope;
@@ -100,6 +123,11 @@ nn_status nn_optimizer_begin(nn_optimizer *o, nn_plan *plan, double lr)
     return nn_plan_write(plan, o->hyper, hyper);
 }
 
+nn_status nn_optimizer_set_norm(nn_optimizer *o, nn_plan *plan, float norm)
+{
+    return nn_plan_write(plan, o->norm, &norm);
+}
+
 nn_status nn_optimizer_end(nn_optimizer *o, nn_plan *plan, float *norm)
 {
     *norm = 0;
@@ -123,12 +151,13 @@ nn_status nn_optimizer_swap_ema(nn_optimizer *o)
 {
     NN_ASSERT(o->ema);
     nn_device *d = o->params->device;
-    int64_t n = o->params->n_elems;
-    float *kept = d->backend->alloc(d, nn_min(n, CHUNK) * (int64_t)sizeof(*kept));
+    int64_t n = o->n;
+    float *values = o->params->values + o->first;
+    float *kept = d->backend->alloc(d, nn_max(nn_min(n, CHUNK), 1) * (int64_t)sizeof(*kept));
     NN_NEED(kept);
     nn_status status = NN_OK;
     for (int64_t i = 0; i < n && status == NN_OK; i += CHUNK)
-        status = swap_chunk(d, o->params->values + i, o->ema + i, kept, nn_min(n - i, CHUNK));
+        status = swap_chunk(d, values + i, o->ema + i, kept, nn_min(n - i, CHUNK));
     if (status == NN_OK) status = d->backend->sync(d);
     d->backend->free(d, kept);
     nn_params_touch(o->params);

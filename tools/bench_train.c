@@ -128,12 +128,11 @@ static void prepare_latent(job *j, int64_t i, int64_t step)
     j->weight_now[i] = (float)nn_noise_schedule_weight(s, t, 5);
 }
 
-static nn_status feed_diffusion(void *ctx, nn_plan *plan, int64_t step, int64_t pass)
+static nn_status feed_diffusion(void *ctx, nn_plan *plan, const trainer_pass *pass)
 {
     job *j = ctx;
-    (void)pass;
-    begin(j, step);
-    for (int64_t i = 0; i < j->batch; i++) prepare_latent(j, i, step);
+    begin(j, pass->update);
+    for (int64_t i = 0; i < j->batch; i++) prepare_latent(j, i, pass->update);
     int64_t all = j->batch * j->elems;
     NN_TRY(nn_plan_write(plan, j->image, j->numbers + 4 * all));
     NN_TRY(nn_plan_write(plan, j->answer, j->numbers + 5 * all));
@@ -191,12 +190,11 @@ static nn_tensor *build_captioner(void *ctx, nn_graph *g, nn_params *params)
                           j->labels);
 }
 
-static nn_status feed_captioner(void *ctx, nn_plan *plan, int64_t step, int64_t pass)
+static nn_status feed_captioner(void *ctx, nn_plan *plan, const trainer_pass *pass)
 {
     job *j = ctx;
     int size = (int)j->captioner.vision.image_size, pixels = 3 * size * size;
-    (void)pass;
-    begin(j, step);
+    begin(j, pass->update);
     for (int64_t i = 0; i < j->batch; i++) {
         const nn_image square = { .width = size, .height = size, .rgb = j->bytes + i * pixels };
         captioner_pixels(&square, j->numbers + i * pixels);

@@ -13,7 +13,9 @@ typedef struct caption_corpus_config {
     int length;                   /* ids of a row, prefix included */
     int most_words;               /* words of a caption that are kept; 0 = all */
     nn_overlong overlong;
-    uint64_t seed; /* of the order and of the draw of columns */
+    uint64_t seed;     /* of the order and of the draw of columns */
+    int rank, n_ranks; /* as the loader's; n_ranks 0 = 1 */
+    int64_t block;
     const captioner_folder *model;
 } caption_corpus_config;
 

@@ -6,26 +6,48 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/dist/comm.h"
+
+enum { WHERE = 160 };
+
 static volatile sig_atomic_t signalled;
+static char where[2][WHERE];            /* the handler reads one while the other is written */
+static volatile sig_atomic_t where_now; /* which */
+
+void nn_cli_where(const char *text)
+{
+    const int next = !where_now;
+    snprintf(where[next], sizeof(where[next]), "%s%s", text[0] ? ", at " : "", text);
+    where_now = next;
+}
+
+static void tell(const char *text)
+{
+    const ssize_t written = write(STDERR_FILENO, text, strlen(text));
+    (void)written;
+}
 
 static void on_signal(int number)
 {
-    static const char text[] = "\ninterrupted: saving; once more to stop at once\n";
     (void)number;
     signalled = 1;
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
-    ssize_t written = write(STDERR_FILENO, text, sizeof(text) - 1);
-    (void)written;
+    signal(SIGUSR1, SIG_DFL);
+    tell("\ninterrupted");
+    tell(where[where_now]);
+    tell(": saving; once more to stop at once\n");
 }
 
 static void catch_signals(void)
 {
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
     signalled = 0;
+    nn_cli_where("");
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
 }
 
 bool nn_cli_interrupted(void)
@@ -73,6 +95,15 @@ static nn_status check_arguments(const nn_cli *cli)
     return nn_fail(NN_ARGUMENT, "expected %s", c->arguments);
 }
 
+/* One process of a job speaks for all. */
+static bool is_follower(const nn_command *c)
+{
+    nn_comm_place place;
+    if (!c->ranks) return false;
+    nn_comm_place_from_environment(&place);
+    return place.rank > 0;
+}
+
 /* Parse and run one command. argv: what follows its name. */
 static nn_status run_command(nn_cli *cli, int argc, char **argv, nn_options *options)
 {
@@ -88,15 +119,13 @@ static nn_status run_command(nn_cli *cli, int argc, char **argv, nn_options *opt
     nn_options_add(options, common);
     NN_TRY(nn_options_parse(options, argc, argv, &cli->n_arguments));
     cli->arguments = (const char *const *)argv;
-    if (config) NN_TRY(nn_options_load(options, config, cli->quiet));
+    const bool follows = is_follower(cli->command), quiet = cli->quiet || follows;
+    if (config) NN_TRY(nn_options_load(options, config, quiet));
     NN_TRY(nn_options_check(options));
     NN_TRY(check_arguments(cli));
-    nn_cli_quiet(cli->quiet);
-    nn_log_open(nn_cli_sink, NULL,
-                cli->verbose ? NN_LOG_DEBUG
-                : cli->quiet ? NN_LOG_WARN
-                             : NN_LOG_INFO);
-    if (log) NN_TRY(nn_cli_log_open(log, cli, options));
+    nn_cli_quiet(quiet);
+    nn_log_open(nn_cli_sink, NULL, quiet ? NN_LOG_WARN : cli->verbose ? NN_LOG_DEBUG : NN_LOG_INFO);
+    if (log && !follows) NN_TRY(nn_cli_log_open(log, cli, options));
     catch_signals();
     NN_TRY(cli->command->run(cli));
     return nn_cli_log_close();

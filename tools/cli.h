@@ -15,7 +15,7 @@
  *     int main(int argc, char **argv) { return nn_cli_main(&program, argc, argv); }
  *
  * Exit codes: 0 done; 1 the work failed; 2 the command line is wrong; 3 interrupted, and what was
- * done so far is saved. */
+ * done so far is saved: the same command goes on. */
 #ifndef TOOLS_CLI_H
 #define TOOLS_CLI_H
 
@@ -63,6 +63,8 @@ typedef struct nn_command {
     const char *example;   /* a whole command line */
     const nn_option *options;
     nn_command_run *run;
+    bool ranks; /* may be one of several processes of a job: all but the first report errors and
+                   warnings alone, and write no log */
 } nn_command;
 
 typedef struct nn_program {
@@ -74,8 +76,13 @@ typedef struct nn_program {
  * --help. Returns the exit code. */
 int nn_cli_main(const nn_program *program, int argc, char **argv);
 
-/* Whether SIGINT or SIGTERM came: save and return NN_INTERRUPTED soon. The second one kills. */
+/* Whether SIGINT, SIGTERM or SIGUSR1 (which mpirun hands on) came: save and return NN_INTERRUPTED
+ * soon. The second one kills. */
 bool nn_cli_interrupted(void);
+
+/* What the line on stderr that answers such a signal says of where the program is: "rank 1 of 4 on
+ * node3, step 12". Copied; "" = nothing. */
+void nn_cli_where(const char *text);
 
 /* A number that is shown beside the progress and written to the log. */
 typedef struct nn_field {

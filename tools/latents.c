@@ -102,14 +102,15 @@ static nn_status open_batch(batch *b, const sd_model *m, nn_device *device, int6
 }
 
 nn_status latents_of_shards(const sd_model *m, nn_device *device, const nn_shards *shards,
-                            int64_t pixels, const char *path, nn_shard_report *report,
+                            int64_t pixels, const char *path, bool save, nn_shard_report *report,
                             nn_cache **out)
 {
     batch b = { 0 };
     nn_status status = open_batch(&b, m, device, pixels, path);
     int64_t had = b.cache ? nn_cache_count(b.cache) : 0;
     if (status == NN_OK) status = encode_all(&b, shards, report);
-    if (status == NN_OK && nn_cache_count(b.cache) > had) status = nn_cache_save(b.cache, path);
+    if (status == NN_OK && save && nn_cache_count(b.cache) > had)
+        status = nn_cache_save(b.cache, path);
     sd_codec_destroy(b.codec);
     nn_free(b.images);
     if (status != NN_OK) {

@@ -12,9 +12,10 @@
 nn_status latents_picture(const nn_image *image, int64_t pixels, float *out) NN_CHECKED;
 
 /* Moments of every picture of the shards, from the cache file as far as it has them. Pictures
- * that cannot be read are reported and have none. Owner: nn_cache_close. */
+ * that cannot be read are reported and have none. save: what was computed goes to the file. Owner:
+ * nn_cache_close. */
 nn_status latents_of_shards(const sd_model *m, nn_device *device, const nn_shards *shards,
-                            int64_t pixels, const char *path, nn_shard_report *report,
+                            int64_t pixels, const char *path, bool save, nn_shard_report *report,
                             nn_cache **out) NN_CHECKED;
 
 #endif

@@ -108,7 +108,7 @@ static nn_tensor *build(void *ctx, nn_graph *g, nn_params *params)
 {
     job *j = ctx;
     const captioner_config *c = &j->config;
-    int64_t n = set.batch, size = c->vision.image_size;
+    int64_t n = set.ranks.batch, size = c->vision.image_size;
     j->pixels = nn_input(g, "pixels", NN_F32, NN_DIMS(n, size, size, 3));
     j->ids = nn_input(g, "ids", NN_I32, NN_DIMS(n, length));
     j->labels = nn_input(g, "labels", NN_I32, NN_DIMS(n, length));
@@ -119,22 +119,23 @@ static nn_tensor *build(void *ctx, nn_graph *g, nn_params *params)
     return captioner_text_loss(text, c, image, j->ids, j->seen, j->labels);
 }
 
-static nn_status place(job *j, int64_t number)
+/* pass: number of the first of the passes that the ranks do together. */
+static nn_status place(job *j, int64_t pass)
 {
     if (j->placed) return NN_OK;
-    int64_t n_own = set.batch - j->n_rehearsed;
-    NN_TRY(caption_corpus_seek(&j->corpus, number * n_own));
-    if (j->n_rehearsed) NN_TRY(caption_corpus_seek(&j->rehearsal, number * j->n_rehearsed));
+    int64_t n_own = set.ranks.batch - j->n_rehearsed;
+    NN_TRY(caption_corpus_seek(&j->corpus, pass * n_own));
+    if (j->n_rehearsed) NN_TRY(caption_corpus_seek(&j->rehearsal, pass * j->n_rehearsed));
     j->placed = true;
     return NN_OK;
 }
 
-static nn_status feed(void *ctx, nn_plan *plan, int64_t step, int64_t pass)
+static nn_status feed(void *ctx, nn_plan *plan, const trainer_pass *pass)
 {
     job *j = ctx;
     int64_t size = j->config.vision.image_size, pixels = 3 * size * size;
-    NN_TRY(place(j, step * set.accumulate + pass));
-    for (int64_t i = 0; i < set.batch; i++) {
+    NN_TRY(place(j, pass->number - set.ranks.rank));
+    for (int64_t i = 0; i < set.ranks.batch; i++) {
         caption_corpus *from = i < j->n_rehearsed ? &j->rehearsal : &j->corpus;
         NN_TRY(caption_corpus_next(from, j->pixels_now + i * pixels, j->ids_now + i * length,
                                    j->labels_now + i * length, j->seen_now + i * length));
@@ -198,6 +199,16 @@ static nn_status open_model(job *j)
     return make_trained(j);
 }
 
+static nn_status uneven_rehearsal(int64_t n)
+{
+    return nn_fail(
+        NN_ARGUMENT,
+        "%d ranks do passes of %lld samples each, which cannot all have the same part of "
+        "the %lld rehearsed samples among %lld; a --gradient-accumulation-steps that %d "
+        "divides leaves passes as they are",
+        set.ranks.n, (long long)set.ranks.batch, (long long)n, (long long)set.batch, set.ranks.n);
+}
+
 static nn_status open_data(job *j)
 {
     caption_corpus_config c = { .shards = data_spec,
@@ -206,16 +217,24 @@ static nn_status open_data(job *j)
                                 .most_words = (int)most_words,
                                 .overlong = overlong ? NN_OVERLONG_DROP : NN_OVERLONG_TRUNCATE,
                                 .seed = (uint64_t)set.seed,
+                                .rank = set.ranks.rank,
+                                .n_ranks = set.ranks.n,
                                 .model = &j->model };
+    if (rehearsal_spec) {
+        const int64_t all = (int64_t)(rehearsal_share * (double)set.batch + 0.5);
+        if (all * set.ranks.batch % set.batch) return uneven_rehearsal(all);
+        j->n_rehearsed = all * set.ranks.batch / set.batch;
+    }
+    c.block = nn_max(set.ranks.batch - j->n_rehearsed, 1);
     NN_TRY(caption_corpus_open(&c, &j->corpus));
     if (rehearsal_spec) {
         c.shards = rehearsal_spec;
         c.columns = rehearsal_columns;
+        c.block = nn_max(j->n_rehearsed, 1);
         NN_TRY(caption_corpus_open(&c, &j->rehearsal));
-        j->n_rehearsed = (int64_t)(rehearsal_share * (double)set.batch + 0.5);
     }
-    int64_t size = j->config.vision.image_size, n = set.batch * length;
-    j->pixels_now = nn_alloc(set.batch * size * size * 3, sizeof(float));
+    int64_t size = j->config.vision.image_size, n = set.ranks.batch * length;
+    j->pixels_now = nn_alloc(set.ranks.batch * size * size * 3, sizeof(float));
     NN_NEED(j->pixels_now);
     j->ids_now = nn_alloc(3 * n, sizeof(int32_t));
     NN_NEED(j->ids_now);
@@ -249,7 +268,10 @@ static nn_status train(job *j)
                   .feed = feed };
     if (rehearsal_spec) t.n_samples += nn_shards_count(j->rehearsal.shards);
     NN_TRY(hash_start(j, &t.start));
+    t.data = nn_shards_hash(j->corpus.shards, 0);
+    if (rehearsal_spec) t.data = nn_shards_hash(j->rehearsal.shards, t.data);
     NN_TRY(trainer_run(&t));
+    if (set.ranks.rank) return NN_OK;
     NN_TRY(copy_values(j->trained, j->model.params));
     return captioner_folder_save(&j->model, set.output);
 }
@@ -288,4 +310,5 @@ const nn_command train_captioner_command = {
                "short=0.5,long=0.5 --output-dir captioner",
     .options = options,
     .run = run,
+    .ranks = true,
 };

@@ -74,8 +74,8 @@ static nn_tensor *build(void *ctx, nn_graph *g, nn_params *params)
 {
     run *r = ctx;
     int64_t k = detector_cells(&r->c);
-    r->pixels = nn_input(g, "pixels", NN_F32, NN_DIMS(set.batch, r->c.size, r->c.size, 3));
-    r->targets = nn_input(g, "targets", NN_F32, NN_DIMS(set.batch, k, k, r->c.n_objects));
+    r->pixels = nn_input(g, "pixels", NN_F32, NN_DIMS(set.ranks.batch, r->c.size, r->c.size, 3));
+    r->targets = nn_input(g, "targets", NN_F32, NN_DIMS(set.ranks.batch, k, k, r->c.n_objects));
     return detector_loss(nn_root(g, params, ""), &r->c, r->pixels, r->targets);
 }
 
@@ -89,12 +89,11 @@ static int64_t heat_elems(const run *r)
     return detector_cells(&r->c) * detector_cells(&r->c) * r->c.n_objects;
 }
 
-static nn_status feed(void *ctx, nn_plan *plan, int64_t step, int64_t pass)
+static nn_status feed(void *ctx, nn_plan *plan, const trainer_pass *pass)
 {
     run *r = ctx;
-    (void)step;
-    (void)pass;
-    for (int64_t i = 0; i < set.batch; i++) {
+    NN_TRY(train_images_skip(&r->images, pass->before));
+    for (int64_t i = 0; i < set.ranks.batch; i++) {
         const train_image *image;
         int64_t number;
         NN_TRY(train_images_next(&r->images, &image, &number));
@@ -104,7 +103,8 @@ static nn_status feed(void *ctx, nn_plan *plan, int64_t step, int64_t pass)
         detector_target(&r->c, &image->scene, r->heat + i * heat_elems(r));
     }
     NN_TRY(nn_plan_write(plan, r->pixels, r->batch));
-    return nn_plan_write(plan, r->targets, r->heat);
+    NN_TRY(nn_plan_write(plan, r->targets, r->heat));
+    return train_images_skip(&r->images, pass->after);
 }
 
 /* -- measuring -------------------------------------------------------------------------------- */
@@ -228,6 +228,7 @@ static nn_status train_judge(run *r)
                   .stream = train_images_stream(&r->images) };
     if (codec) NN_TRY(trainer_hash_files(codec, files, &t.start));
     NN_TRY(trainer_hash_params(r->params, &t.start));
+    t.data = nn_shards_hash(r->images.shards, 0);
     return trainer_run(&t);
 }
 
@@ -239,7 +240,7 @@ static nn_status work(void *ctx, nn_device *device)
                                   .held_out = held_out,
                                   .needs_scene = true,
                                   .seed = (uint64_t)set.seed };
-    int64_t most = nn_max(set.batch, LOOK_BATCH);
+    int64_t most = nn_max(set.ranks.batch, LOOK_BATCH);
     r->device = device;
     NN_TRY(train_images_open(&corpus, &r->images));
     NN_NEED(r->batch = nn_alloc(most * 3 * picture_pixels(r), sizeof(float)));
@@ -250,7 +251,7 @@ static nn_status work(void *ctx, nn_device *device)
     NN_TRY(trainer_make_params(build, r, device, &r->params));
     NN_TRY(nn_params_init(r->params, (uint64_t)set.seed));
     NN_TRY(train_judge(r));
-    return finish(r);
+    return set.ranks.rank ? NN_OK : finish(r);
 }
 
 static void close_run(void *ctx)
@@ -295,4 +296,5 @@ const nn_command train_detector_command = {
                "out/demo/corpus --codec out/demo/vae --output-dir out/demo/detector",
     .options = options,
     .run = train,
+    .ranks = true,
 };

@@ -144,7 +144,7 @@ static void release(void *ctx, void *slot)
 static nn_tensor *build(void *ctx, nn_graph *g, nn_params *params)
 {
     job *j = ctx;
-    int64_t n = set.batch, c = j->model.unet.in_channels;
+    int64_t n = set.ranks.batch, c = j->model.unet.in_channels;
     (void)params;
     j->latent = nn_input(g, "latent", NN_F32, NN_DIMS(n, j->side, j->side, c));
     j->target = nn_input(g, "target", NN_F32, NN_DIMS(n, j->side, j->side, c));
@@ -156,21 +156,22 @@ static nn_tensor *build(void *ctx, nn_graph *g, nn_params *params)
     return nn_mse(g, predicted, j->target, j->weight);
 }
 
-/* Noise, timestep and caption of one place in the batch. */
-static nn_status prepare(job *j, int64_t i, int64_t update)
+/* Noise, timestep and caption of one place in the batch. turn: the number of --train-batch-size
+ * samples since the start that it belongs to, however they are cut into passes. */
+static nn_status prepare(job *j, int64_t i, int64_t turn)
 {
     const nn_noise_schedule *s = &j->model.noise;
     int64_t elems = j->places * j->model.vae.latent_channels, at = i * elems;
     nn_loader_item next;
     NN_TRY(nn_loader_next(j->loader, &next));
     const item *it = next.slot;
-    uint64_t draw = nn_mix(it->id, (uint64_t)update);
+    uint64_t draw = nn_mix(it->id, (uint64_t)turn);
     nn_rng rng = nn_rng_make((uint64_t)set.seed, "latent", draw);
     nn_rng_normal_fill(&rng, j->noise + at, elems);
     sd_latent(&j->model.vae, j->places, it->moments, j->noise + at, j->x0 + at);
     rng = nn_rng_make((uint64_t)set.seed, "noise", draw);
     nn_rng_normal_fill(&rng, j->noise + at, elems);
-    int t = nn_noise_schedule_draw(s, (uint64_t)set.seed, it->id, (uint64_t)update);
+    int t = nn_noise_schedule_draw(s, (uint64_t)set.seed, it->id, (uint64_t)turn);
     nn_noise_schedule_add(s, t, elems, j->x0 + at, j->noise + at, j->x + at);
     nn_noise_schedule_target(s, t, elems, j->x0 + at, j->noise + at, j->answer + at);
     j->t_now[i] = (float)t;
@@ -183,10 +184,11 @@ static nn_status prepare(job *j, int64_t i, int64_t update)
     return NN_OK;
 }
 
-static nn_status feed(void *ctx, nn_plan *plan, int64_t step, int64_t pass)
+static nn_status feed(void *ctx, nn_plan *plan, const trainer_pass *pass)
 {
     job *j = ctx;
-    for (int64_t i = 0; i < set.batch; i++) NN_TRY(prepare(j, i, step * set.accumulate + pass));
+    for (int64_t i = 0; i < set.ranks.batch; i++)
+        NN_TRY(prepare(j, i, (pass->first + i) / set.batch));
     NN_TRY(nn_plan_write(plan, j->latent, j->x));
     NN_TRY(nn_plan_write(plan, j->target, j->answer));
     NN_TRY(nn_plan_write(plan, j->t, j->t_now));
@@ -205,6 +207,9 @@ static nn_status seek(void *ctx, int64_t epoch, int64_t position)
     nn_loader_config config = { .threads = 1,
                                 .seed = (uint64_t)set.seed,
                                 .keep = true,
+                                .rank = set.ranks.rank,
+                                .n_ranks = set.ranks.n,
+                                .block = set.ranks.batch,
                                 .slot_bytes = sizeof(item),
                                 .decode = decode,
                                 .release = release,
@@ -219,27 +224,27 @@ static nn_status after(void *ctx, trainer *t, int64_t step)
     if (!snapshot_steps || step % snapshot_steps) return NN_OK;
     char *dir = nn_format("%s/snapshots/%08lld", set.output, (long long)step);
     NN_NEED(dir);
-    nn_status status = t->optimizer->ema ? nn_optimizer_swap_ema(t->optimizer) : NN_OK;
-    if (status == NN_OK) status = sd_model_save(&j->model, model_dir, dir);
-    if (status == NN_OK && t->optimizer->ema) status = nn_optimizer_swap_ema(t->optimizer);
+    nn_status status = trainer_swap_average(t);
+    if (status == NN_OK && !set.ranks.rank) status = sd_model_save(&j->model, model_dir, dir);
+    if (status == NN_OK) status = trainer_swap_average(t);
     nn_free(dir);
     return status;
 }
 
 static nn_status reserve(job *j)
 {
-    int64_t n = set.batch * j->places * j->model.vae.latent_channels;
-    float *block = nn_alloc(4 * n + 2 * set.batch, sizeof(float));
+    int64_t n = set.ranks.batch * j->places * j->model.vae.latent_channels;
+    float *block = nn_alloc(4 * n + 2 * set.ranks.batch, sizeof(float));
     NN_NEED(block);
     j->x = block;
     j->noise = block + n;
     j->answer = block + 2 * n;
     j->x0 = block + 3 * n;
     j->t_now = block + 4 * n;
-    j->weight_now = j->t_now + set.batch;
-    j->ids_now = nn_alloc((set.batch + 1) * j->t_len, sizeof(int32_t));
+    j->weight_now = j->t_now + set.ranks.batch;
+    j->ids_now = nn_alloc((set.ranks.batch + 1) * j->t_len, sizeof(int32_t));
     NN_NEED(j->ids_now);
-    j->empty = j->ids_now + set.batch * j->t_len;
+    j->empty = j->ids_now + set.ranks.batch * j->t_len;
     bool truncated;
     return sd_tokenize(&j->model, "", j->empty, &truncated);
 }
@@ -248,8 +253,8 @@ static nn_status open_latents(job *j, int64_t pixels)
 {
     char *path = latent_cache ? nn_strdup(latent_cache) : nn_format("%s/latents.cache", set.output);
     NN_NEED(path);
-    nn_status status =
-        latents_of_shards(&j->model, j->device, j->shards, pixels, path, &j->report, &j->latents);
+    nn_status status = latents_of_shards(&j->model, j->device, j->shards, pixels, path,
+                                         set.ranks.rank == 0, &j->report, &j->latents);
     nn_free(path);
     return status;
 }
@@ -307,9 +312,10 @@ static nn_status train(job *j)
                   .stream = { j, tell, seek },
                   .after = after };
     NN_TRY(hash_start(j, &t.start));
+    t.data = nn_shards_hash(j->shards, 0);
     NN_TRY(trainer_run(&t));
     log_columns(j);
-    return sd_model_save(&j->model, model_dir, set.output);
+    return set.ranks.rank ? NN_OK : sd_model_save(&j->model, model_dir, set.output);
 }
 
 static nn_status work(void *ctx, nn_device *device)
@@ -349,4 +355,5 @@ const nn_command train_diffusion_command = {
                "--columns short=0.5,long=0.5 --output-dir mix",
     .options = options,
     .run = run,
+    .ranks = true,
 };

@@ -122,6 +122,14 @@ nn_status train_images_next(train_images *images, const train_image **image, int
                    images->corpus.shards);
 }
 
+nn_status train_images_skip(train_images *images, int64_t n)
+{
+    const train_image *image;
+    int64_t number;
+    for (int64_t i = 0; i < n; i++) NN_TRY(train_images_next(images, &image, &number));
+    return NN_OK;
+}
+
 void train_images_tell(const train_images *images, int64_t *epoch, int64_t *position)
 {
     nn_loader_tell(images->loader, epoch, position);

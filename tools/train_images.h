@@ -42,6 +42,9 @@ void train_images_close(train_images *images); /* logs what could not be read */
 nn_status train_images_next(train_images *images, const train_image **image,
                             int64_t *number) NN_CHECKED;
 
+/* Pass over the next n pictures to train on. */
+nn_status train_images_skip(train_images *images, int64_t n) NN_CHECKED;
+
 /* Where the stream stands, and going there: once before the first picture. */
 void train_images_tell(const train_images *images, int64_t *epoch, int64_t *position);
 nn_status train_images_seek(train_images *images, int64_t epoch, int64_t position) NN_CHECKED;

@@ -70,28 +70,29 @@ static nn_tensor *build(void *ctx, nn_graph *g, nn_params *params)
 {
     run *r = ctx;
     int64_t places = r->side / vae_stride(&r->c);
-    r->image = nn_input(g, "image", NN_F32, NN_DIMS(set.batch, r->side, r->side, 3));
-    r->noise =
-        nn_input(g, "noise", NN_F32, NN_DIMS(set.batch, places, places, r->c.latent_channels));
+    r->image = nn_input(g, "image", NN_F32, NN_DIMS(set.ranks.batch, r->side, r->side, 3));
+    r->noise = nn_input(g, "noise", NN_F32,
+                        NN_DIMS(set.ranks.batch, places, places, r->c.latent_channels));
     return vae_loss(nn_root(g, params, ""), &r->c, r->image, r->noise, kl_weight);
 }
 
-static nn_status feed(void *ctx, nn_plan *plan, int64_t step, int64_t pass)
+static nn_status feed(void *ctx, nn_plan *plan, const trainer_pass *pass)
 {
     run *r = ctx;
-    int64_t first = (step * set.accumulate + pass) * set.batch;
-    for (int64_t i = 0; i < set.batch; i++) {
+    NN_TRY(train_images_skip(&r->images, pass->before));
+    for (int64_t i = 0; i < set.ranks.batch; i++) {
         const train_image *image;
         int64_t number, x, y;
-        nn_rng place = nn_rng_make((uint64_t)set.seed, "crop", (uint64_t)(first + i));
-        nn_rng noise = nn_rng_make((uint64_t)set.seed, "posterior", (uint64_t)(first + i));
+        nn_rng place = nn_rng_make((uint64_t)set.seed, "crop", (uint64_t)(pass->first + i));
+        nn_rng noise = nn_rng_make((uint64_t)set.seed, "posterior", (uint64_t)(pass->first + i));
         NN_TRY(train_images_next(&r->images, &image, &number));
         train_crop_place(image, resolution, r->side, &place, &x, &y);
         train_crop_pixels(image, resolution, r->side, x, y, r->pixels + i * 3 * r->side * r->side);
         nn_rng_normal_fill(&noise, r->normal + i * r->latent, r->latent);
     }
     NN_TRY(nn_plan_write(plan, r->image, r->pixels));
-    return nn_plan_write(plan, r->noise, r->normal);
+    NN_TRY(nn_plan_write(plan, r->noise, r->normal));
+    return train_images_skip(&r->images, pass->after);
 }
 
 /* -- measuring -------------------------------------------------------------------------------- */
@@ -310,6 +311,7 @@ static nn_status train_codec(run *r)
                   .stream = train_images_stream(&r->images) };
     NN_TRY(trainer_hash_files(config_dir, files, &t.start));
     NN_TRY(trainer_hash_params(r->params, &t.start));
+    t.data = nn_shards_hash(r->images.shards, 0);
     return trainer_run(&t);
 }
 
@@ -324,13 +326,13 @@ static nn_status work(void *ctx, nn_device *device)
     r->side = crop_side();
     r->latent = places * places * r->c.latent_channels;
     NN_TRY(train_images_open(&corpus, &r->images));
-    NN_NEED(r->pixels = nn_alloc(set.batch * 3 * r->side * r->side, sizeof(float)));
-    NN_NEED(r->normal = nn_alloc(set.batch * r->latent, sizeof(float)));
+    NN_NEED(r->pixels = nn_alloc(set.ranks.batch * 3 * r->side * r->side, sizeof(float)));
+    NN_NEED(r->normal = nn_alloc(set.ranks.batch * r->latent, sizeof(float)));
     NN_TRY(trainer_make_params(build, r, device, &r->params));
     NN_TRY(nn_params_init(r->params, (uint64_t)set.seed));
     NN_TRY(start_linear(r->params));
     NN_TRY(train_codec(r));
-    return finish(r);
+    return set.ranks.rank ? NN_OK : finish(r);
 }
 
 static void close_run(void *ctx)
@@ -357,4 +359,5 @@ const nn_command train_vae_command = {
                "--train-data out/demo/corpus --output-dir out/demo/vae",
     .options = options,
     .run = train,
+    .ranks = true,
 };

@@ -18,26 +18,40 @@ enum { MOST_SKIPPED = 20 }; /* updates in a row with gradients that are not fini
 
 typedef struct loop {
     trainer *t;
-    nn_graph *pass_graph, *update_graph;
-    nn_plan *pass, *update;
+    nn_graph *pass_graph, *norm_graph, *update_graph;
+    nn_plan *pass, *norm, *update; /* norm: of this rank's part, if the optimizer is sharded */
     nn_tensor *loss;
     char *directory;     /* of the checkpoints */
     nn_text description; /* what a run that goes on must share */
     int64_t skipped;     /* in a row */
+    float *told, *heard; /* [passes + 2] of this rank, [ranks][passes + 2] of all: see exchange */
+    bool stop;           /* a rank was interrupted */
+    double waited;       /* seconds of this update in which gradients and values were exchanged */
 } loop;
+
+/* Passes in an update, over all ranks. */
+static int64_t all_passes(const loop *l)
+{
+    return l->t->set.ranks.passes * l->t->set.ranks.n;
+}
 
 static nn_status make_plans(loop *l)
 {
     trainer *t = l->t;
-    bool many = t->set.accumulate > 1;
+    const int64_t passes = all_passes(l);
     NN_TRY(nn_graph_create(&l->pass_graph));
     nn_graph_training(l->pass_graph);
     nn_graph_compute(l->pass_graph, nn_device_storage(t->device));
     l->loss = t->build(t->ctx, l->pass_graph, t->params);
     nn_keep(l->loss);
-    nn_backward(l->pass_graph, l->loss, 1.0 / (double)t->set.accumulate, many);
+    nn_backward(l->pass_graph, l->loss, 1.0 / (double)passes, passes > 1);
     nn_plan_options options = { .profile = t->set.profile };
     NN_TRY(nn_plan_create(l->pass_graph, t->device, &options, &l->pass));
+    if (t->sharded) {
+        NN_TRY(nn_graph_create(&l->norm_graph));
+        nn_optimizer_add_norm(t->optimizer, l->norm_graph);
+        NN_TRY(nn_plan_create(l->norm_graph, t->device, &options, &l->norm));
+    }
     NN_TRY(nn_graph_create(&l->update_graph));
     nn_optimizer_add(t->optimizer, l->update_graph);
     NN_TRY(nn_plan_create(l->update_graph, t->device, &options, &l->update));
@@ -46,9 +60,11 @@ static nn_status make_plans(loop *l)
     return NN_OK;
 }
 
+/* The first rank writes for all. */
 static nn_status save(loop *l)
 {
     trainer *t = l->t;
+    if (t->set.ranks.rank) return t->sharded ? trainer_shards_follow(t, true) : NN_OK;
     nn_checkpoint state = { .step = t->step,
                             .seed = (uint64_t)t->set.seed,
                             .config = l->description.text };
@@ -56,40 +72,161 @@ static nn_status save(loop *l)
     return nn_checkpoint_save(l->directory, (int)t->set.keep, &state, t->optimizer);
 }
 
+/* What the first rank finds among the checkpoints. */
+static nn_status find_checkpoint(loop *l, nn_checkpoint *state, bool *found)
+{
+    NN_TRY(nn_checkpoint_resume(l->directory, state, l->t->optimizer, found));
+    if (!*found) return NN_OK;
+    const nn_status status = trainer_compare(l->directory, state->config, l->description.text);
+    nn_free(state->config);
+    state->config = NULL;
+    return status;
+}
+
+/* The first rank's state to all. */
+static nn_status spread(loop *l, nn_checkpoint *state, bool *found)
+{
+    nn_optimizer *o = l->t->optimizer;
+    int64_t numbers[] = { *found, state->step, state->epoch, state->position, o->step };
+    if (!l->t->wire) return NN_OK;
+    NN_TRY(trainer_ranks_tell(&l->t->set.ranks, numbers, sizeof(numbers)));
+    *found = numbers[0] != 0;
+    if (!*found) return NN_OK;
+    state->step = numbers[1];
+    state->epoch = numbers[2];
+    state->position = numbers[3];
+    o->step = numbers[4];
+    float *const buffers[] = { o->params->values, o->m, o->v, o->ema };
+    for (int i = 0; i < (l->t->sharded ? 1 : NN_COUNT(buffers)); i++)
+        if (buffers[i])
+            NN_TRY(nn_comm_broadcast(l->t->wire, NN_F32, o->params->n_elems, buffers[i], 0));
+    nn_params_touch(o->params);
+    return NN_OK;
+}
+
 static nn_status resume(loop *l)
 {
     trainer *t = l->t;
     nn_checkpoint state = { 0 };
     bool found = false;
-    NN_TRY(nn_checkpoint_resume(l->directory, &state, t->optimizer, &found));
-    nn_status status = NN_OK;
-    if (found) status = trainer_compare(l->directory, state.config, l->description.text);
-    if (found && status == NN_OK) {
+    if (!t->set.ranks.rank) NN_TRY(find_checkpoint(l, &state, &found));
+    if (t->sharded)
+        NN_TRY(t->set.ranks.rank ? trainer_shards_follow(t, false) : trainer_shards_end(t));
+    NN_TRY(spread(l, &state, &found));
+    if (found) {
         t->step = state.step;
         nn_log(NN_LOG_INFO, "%s: goes on from update %" PRId64, t->what, t->step);
     }
-    nn_free(state.config);
-    if (status == NN_OK && t->stream.seek)
-        status = t->stream.seek(t->stream.ctx, state.epoch, state.position);
+    return t->stream.seek ? t->stream.seek(t->stream.ctx, state.epoch, state.position) : NN_OK;
+}
+
+/* -- an update --------------------------------------------------------------------------------- */
+
+static nn_status zero_gradients(loop *l)
+{
+    const nn_params *p = l->t->params;
+    return p->device->backend->zero(p->device, p->grads, p->n_elems * (int64_t)sizeof(float));
+}
+
+/* last: of this update, after which each rank needs no more than what it updates. */
+static nn_status sum_gradients(loop *l, bool last)
+{
+    const nn_params *p = l->t->params;
+    const double began = nn_clock_seconds();
+    if (!l->t->wire) return NN_OK;
+    const nn_status status = last && l->t->sharded
+                                 ? trainer_shards_sum(l->t)
+                                 : nn_comm_all_reduce(l->t->wire, NN_F32, p->n_elems, p->grads);
+    l->waited += nn_clock_seconds() - began;
     return status;
 }
 
-static nn_status all_passes(loop *l)
+/* Pass number i of this rank in this update. */
+static nn_status one_pass(loop *l, int64_t i)
 {
     trainer *t = l->t;
-    const nn_backend *b = t->device->backend;
-    t->loss = 0;
-    if (t->set.accumulate > 1)
-        NN_TRY(b->zero(t->device, t->params->grads, t->params->n_elems * (int64_t)sizeof(float)));
-    for (int64_t i = 0; i < t->set.accumulate; i++) {
-        float loss;
-        NN_TRY(t->feed(t->ctx, l->pass, t->step, i));
-        NN_TRY(nn_plan_run(
-            l->pass, nn_mix((uint64_t)t->set.seed, (uint64_t)(t->step * t->set.accumulate + i))));
-        NN_TRY(nn_plan_read(l->pass, l->loss, &loss));
-        t->loss += loss / (double)t->set.accumulate;
+    const trainer_ranks *r = &t->set.ranks;
+    const int64_t number = (t->step * r->passes + i) * r->n + r->rank;
+    const trainer_pass pass = { .update = t->step,
+                                .number = number,
+                                .first = number * r->batch,
+                                .before = r->rank * r->batch,
+                                .after = (r->n - 1 - r->rank) * r->batch };
+    NN_TRY(t->feed(t->ctx, l->pass, &pass));
+    NN_TRY(nn_plan_run(l->pass, nn_mix((uint64_t)t->set.seed, (uint64_t)number)));
+    return nn_plan_read(l->pass, l->loss, &l->told[i]);
+}
+
+/* The gradients of all passes of the update, summed. With --deterministic in the order of the
+ * passes, however many ranks there are: after each round the ranks are summed in their order, the
+ * first one's term holding the sum of the rounds before. */
+static nn_status sum_passes(loop *l)
+{
+    const trainer_ranks *r = &l->t->set.ranks;
+    const bool in_order = l->t->wire && l->t->device->deterministic;
+    if (all_passes(l) > 1) NN_TRY(zero_gradients(l));
+    for (int64_t i = 0; i < r->passes; i++) {
+        if (i > 0 && in_order && r->rank > 0) NN_TRY(zero_gradients(l));
+        NN_TRY(one_pass(l, i));
+        if (in_order) NN_TRY(sum_gradients(l, i + 1 == r->passes));
     }
+    return in_order ? NN_OK : sum_gradients(l, true);
+}
+
+/* Every rank tells its losses, whether it was interrupted, and the norm of its part of the
+ * gradients, so that all log and do the same. */
+static nn_status exchange(loop *l)
+{
+    trainer *t = l->t;
+    const trainer_ranks *r = &t->set.ranks;
+    const int64_t n = r->passes + 2;
+    l->told[r->passes] = nn_cli_interrupted();
+    if (l->norm) {
+        NN_TRY(nn_plan_run(l->norm, 0));
+        NN_TRY(nn_plan_read(l->norm, t->optimizer->part_norm, &l->told[r->passes + 1]));
+    }
+    if (l->t->wire)
+        NN_TRY(nn_comm_all_gather(r->comm, NN_F32, n, l->told, l->heard));
+    else
+        memcpy(l->heard, l->told, (size_t)n * sizeof(float));
+    t->loss = 0;
+    for (int64_t i = 0; i < r->passes; i++)
+        for (int k = 0; k < r->n; k++) t->loss += l->heard[k * n + i] / (double)all_passes(l);
+    for (int k = 0; k < r->n; k++) l->stop = l->stop || l->heard[k * n + r->passes] != 0;
     return NN_OK;
+}
+
+/* The update of all parameters, or of this rank's part and then everyone's values. */
+static nn_status update(loop *l, double lr, float *norm)
+{
+    trainer *t = l->t;
+    const trainer_ranks *r = &t->set.ranks;
+    double squares = 0;
+    NN_TRY(nn_optimizer_begin(t->optimizer, l->update, lr));
+    for (int k = 0; k < r->n && t->sharded; k++) {
+        const double part = l->heard[k * (r->passes + 2) + r->passes + 1];
+        squares += part * part;
+    }
+    if (t->sharded) NN_TRY(nn_optimizer_set_norm(t->optimizer, l->update, (float)sqrt(squares)));
+    NN_TRY(nn_plan_run(l->update, 0));
+    NN_TRY(nn_optimizer_end(t->optimizer, l->update, norm));
+    if (!t->sharded) return NN_OK;
+    const double began = nn_clock_seconds();
+    NN_TRY(trainer_shards_values(t));
+    l->waited += nn_clock_seconds() - began;
+    return NN_OK;
+}
+
+/* To whoever reports a failure from here on. */
+static void say_step(const loop *l)
+{
+    char where[128];
+    const nn_comm_place *place = nn_comm_place_of(l->t->wire);
+    snprintf(where, sizeof(where), "rank %d of %d on %s, step %" PRId64, place->rank,
+             place->n_ranks, place->host, l->t->step);
+    nn_cli_where(where);
+    nn_comm_step(l->t->set.ranks.comm, l->t->step);
+    nn_comm_step(l->t->wire, l->t->step);
 }
 
 static nn_status one_update(loop *l, nn_progress *progress)
@@ -99,10 +236,11 @@ static nn_status one_update(loop *l, nn_progress *progress)
                                    t->set.steps };
     double lr = nn_schedule_at(&schedule, t->step);
     float norm;
-    NN_TRY(all_passes(l));
-    NN_TRY(nn_optimizer_begin(t->optimizer, l->update, lr));
-    NN_TRY(nn_plan_run(l->update, 0));
-    NN_TRY(nn_optimizer_end(t->optimizer, l->update, &norm));
+    if (l->t->wire) say_step(l);
+    l->waited = 0;
+    NN_TRY(sum_passes(l));
+    NN_TRY(exchange(l));
+    NN_TRY(update(l, lr, &norm));
     t->step++;
     l->skipped = isfinite(norm) ? 0 : l->skipped + 1;
     if (l->skipped >= MOST_SKIPPED)
@@ -113,9 +251,16 @@ static nn_status one_update(loop *l, nn_progress *progress)
     nn_field fields[] = { { "loss", t->loss },
                           { "norm", norm },
                           { "lr", lr },
-                          { "memory_mb", 1e-6 * (double)nn_clock_rss_bytes() } };
-    nn_progress_step(progress, t->step, fields, NN_COUNT(fields));
+                          { "memory_mb", 1e-6 * (double)nn_clock_rss_bytes() },
+                          { "exchange_ms", 1e3 * l->waited } };
+    nn_progress_step(progress, t->step, fields, NN_COUNT(fields) - !t->wire);
     return NN_OK;
+}
+
+/* All ranks stop after the same update. */
+static bool stopped(const loop *l)
+{
+    return l->t->wire ? l->stop : nn_cli_interrupted();
 }
 
 static nn_status steps(loop *l)
@@ -124,7 +269,7 @@ static nn_status steps(loop *l)
     nn_progress progress;
     nn_status status = NN_OK;
     nn_progress_start(&progress, t->what, "update", t->step, t->set.steps);
-    while (status == NN_OK && t->step < t->set.steps && !nn_cli_interrupted()) {
+    while (status == NN_OK && t->step < t->set.steps && !stopped(l)) {
         status = one_update(l, &progress);
         if (status == NN_OK && t->after) status = t->after(t->ctx, t, t->step);
         if (status == NN_OK && t->step % t->set.checkpoint_every == 0 && t->step < t->set.steps)
@@ -140,7 +285,7 @@ static nn_status steps(loop *l)
             " updates; everything is saved in %s, and the same command goes on from there",
             t->what, t->step, t->set.steps, l->directory);
     }
-    return t->optimizer->ema ? nn_optimizer_swap_ema(t->optimizer) : NN_OK;
+    return trainer_swap_average(t);
 }
 
 static nn_status write_profile(loop *l)
@@ -162,13 +307,14 @@ static void log_plans(const loop *l)
 {
     const trainer *t = l->t;
     nn_plan_stats a = nn_plan_stats_of(l->pass), b = nn_plan_stats_of(l->update);
-    double passes = (double)t->set.accumulate;
-    int64_t copies = t->optimizer->ema ? 5 : 4; /* values, gradients, two moments, average */
+    double passes = (double)t->set.ranks.passes;
+    int64_t copies =
+        t->optimizer->ema ? 3 : 2; /* two moments, average; beside them values, gradients */
     nn_field fields[] = {
         { "parameters", (double)nn_params_count(t->params) },
         { "gflop", 1e-9 * (passes * a.flops + b.flops) },
         { "launches", passes * (double)a.n_launches + (double)b.n_launches },
-        { "state_bytes", (double)(copies * t->params->n_elems * (int64_t)sizeof(float)) },
+        { "state_bytes", 4.0 * (double)(2 * t->params->n_elems + copies * t->optimizer->n) },
         { "activation_bytes", (double)(a.activation_bytes + b.activation_bytes) },
         { "workspace_bytes", (double)(a.workspace_bytes + b.workspace_bytes) },
         { "program_bytes", (double)(a.program_bytes + b.program_bytes) },
@@ -187,30 +333,50 @@ static nn_status run(loop *l)
     const trainer_settings *s = &t->set;
     nn_adamw_options options = { s->beta1,        s->beta2,     s->eps,
                                  s->weight_decay, s->clip_norm, s->ema_decay };
-    l->directory = nn_format("%s/checkpoints", s->output);
-    NN_NEED(l->directory);
+    const trainer_ranks *r = &s->ranks;
+    NN_NEED(l->directory = nn_format("%s/checkpoints", s->output));
+    NN_NEED(l->told = nn_alloc(r->passes + 2, sizeof(float)));
+    NN_NEED(l->heard = nn_alloc((r->passes + 2) * r->n, sizeof(float)));
+    NN_TRY(trainer_ranks_compare(t));
+    if (r->n > 1) NN_TRY(trainer_ranks_wire(t, &t->wire));
     NN_TRY(trainer_describe(t, &l->description));
-    NN_TRY(nn_optimizer_create(t->params, &options, &t->optimizer));
+    t->sharded = s->shard && trainer_shards_possible(t);
+    NN_TRY(t->sharded ? trainer_shards_open(t, &options)
+                      : nn_optimizer_create(t->params, &options, &t->optimizer));
     NN_TRY(make_plans(l));
     log_plans(l);
     NN_TRY(resume(l));
     NN_TRY(steps(l));
-    return s->profile ? write_profile(l) : NN_OK;
+    return s->profile && !r->rank ? write_profile(l) : NN_OK;
+}
+
+static void close_wire(loop *l, nn_status status)
+{
+    const trainer_ranks *r = &l->t->set.ranks;
+    if (r->n > 1 && status != NN_OK && status != NN_INTERRUPTED) trainer_ranks_fail(r, l->t->wire);
+    if (l->t->wire != r->comm) nn_comm_close(l->t->wire);
 }
 
 nn_status trainer_run(trainer *t)
 {
     loop l = { .t = t };
     t->step = 0;
+    if (!t->set.ranks.n) NN_TRY(trainer_share(&t->set));
     nn_status status = run(&l);
+    close_wire(&l, status);
     nn_plan_destroy(l.pass);
+    nn_plan_destroy(l.norm);
     nn_plan_destroy(l.update);
     nn_graph_destroy(l.pass_graph);
+    nn_graph_destroy(l.norm_graph);
     nn_graph_destroy(l.update_graph);
     nn_optimizer_destroy(t->optimizer);
     t->optimizer = NULL;
     t->pass = t->update = NULL;
+    t->wire = NULL;
     nn_free(l.directory);
+    nn_free(l.told);
+    nn_free(l.heard);
     nn_text_free(&l.description);
     return status;
 }

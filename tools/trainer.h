@@ -4,17 +4,27 @@
 #define TOOLS_TRAINER_H
 
 #include "engine/checkpoint.h"
+#include "engine/dist/comm.h"
 #include "engine/optim.h"
 #include "tools/device.h"
+
+/* The ranks of a job, and what each of them does of an update: `passes` of `batch` samples. */
+typedef struct trainer_ranks {
+    nn_comm *comm; /* over host memory; NULL = the only rank */
+    int rank, n;   /* which of how many; n 0: see trainer_share */
+    int64_t batch, passes;
+} trainer_ranks;
 
 /* What the command line decides. Options with the names that users of diffusers' trainers know. */
 typedef struct trainer_settings {
     const char *output;
     device_settings on;
-    int64_t steps, batch, accumulate, warmup, seed, checkpoint_every, keep;
+    int64_t steps, batch, accumulate, global_batch, warmup, seed, checkpoint_every, keep;
     int schedule; /* index in trainer_schedules */
     double lr, beta1, beta2, eps, weight_decay, clip_norm, ema_decay;
-    bool profile;
+    double comm_timeout; /* seconds */
+    bool profile, shard;
+    trainer_ranks ranks; /* not from the command line: see trainer_command */
 } trainer_settings;
 
 extern const char *const trainer_schedules[];
@@ -22,7 +32,8 @@ extern const char *const trainer_schedules[];
 /* Of everything but the number of updates and the learning rate. */
 #define TRAINER_DEFAULTS                                                                           \
     .on = DEVICE_DEFAULTS, .batch = 64, .accumulate = 1, .checkpoint_every = 500, .keep = 2,       \
-    .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .clip_norm = 1.0
+    .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .clip_norm = 1.0,             \
+    .comm_timeout = 600
 
 /* Rows of an option table for the settings `s`. */
 #define TRAINER_OPTIONS(s)                                                                         \
@@ -42,12 +53,19 @@ extern const char *const trainer_schedules[];
           .integer = &(s).batch,                                                                   \
           .low = 1,                                                                                \
           .high = 65536,                                                                           \
-          .help = "samples in one pass" },                                                         \
+          .help = "samples in one pass, at most" },                                                \
         { .name = "gradient-accumulation-steps",                                                   \
           .integer = &(s).accumulate,                                                              \
           .low = 1,                                                                                \
           .high = 65536,                                                                           \
-          .help = "passes in one update" },                                                        \
+          .help = "passes in one update, over all ranks" },                                        \
+        { .name = "global-batch-size",                                                             \
+          .integer = &(s).global_batch,                                                            \
+          .low = 0,                                                                                \
+          .high = 1e9,                                                                             \
+          .incidental = true,                                                                      \
+          .excludes = "gradient-accumulation-steps",                                               \
+          .help = "samples in one update, over all ranks; gives the passes in one update" },       \
         { .name = "learning-rate",                                                                 \
           .real = &(s).lr,                                                                         \
           .low = 0,                                                                                \
@@ -109,6 +127,16 @@ extern const char *const trainer_schedules[];
           .high = 1000,                                                                            \
           .incidental = true,                                                                      \
           .help = "newest checkpoints that are kept" },                                            \
+        { .name = "shard-optimizer",                                                               \
+          .flag = &(s).shard,                                                                      \
+          .incidental = true,                                                                      \
+          .help = "each rank keeps and updates its part of moments and average only (ZeRO-1)" },   \
+        { .name = "comm-timeout",                                                                  \
+          .real = &(s).comm_timeout,                                                               \
+          .low = 0,                                                                                \
+          .high = 1e6,                                                                             \
+          .incidental = true,                                                                      \
+          .help = "seconds that ranks wait for each other before the job ends; 0 = for ever" },    \
     {                                                                                              \
         .name = "profile", .flag = &(s).profile, .incidental = true,                               \
         .help = "time every node: a table at the end and trace.json in the output directory"       \
@@ -121,7 +149,15 @@ typedef struct trainer_stream {
     nn_status (*seek)(void *ctx, int64_t epoch, int64_t position); /* once before the first step */
 } trainer_stream;
 
-/* Build the loss of one pass and remember the inputs. */
+/* One pass. In a round of passes each rank does one: rank 0 the first of its samples, and so on. */
+typedef struct trainer_pass {
+    int64_t update;        /* from 0 */
+    int64_t number;        /* of the pass, counted over all updates and ranks */
+    int64_t first;         /* number of its first sample, counted over all passes */
+    int64_t before, after; /* samples of the round's other ranks in front of these, and behind */
+} trainer_pass;
+
+/* Build the loss of one pass, of set.ranks.batch samples, and remember the inputs. */
 typedef nn_tensor *trainer_build(void *ctx, nn_graph *g, nn_params *params);
 
 typedef struct trainer {
@@ -129,35 +165,46 @@ typedef struct trainer {
     trainer_settings set;
     const nn_option *options; /* the command's; see trainer_describe */
     uint64_t start;           /* hash of what training starts from, by trainer_hash_* */
+    uint64_t data;            /* hash of the samples' names; ranks must have the same */
     int64_t n_samples;        /* of the data */
     nn_device *device;
     nn_params *params; /* allocated with gradients; values loaded or drawn */
     void *ctx;
     trainer_build *build;
-    /* Write one pass's inputs. step counts updates from 0, pass is below set.accumulate. */
-    nn_status (*feed)(void *ctx, nn_plan *plan, int64_t step, int64_t pass);
+    /* Write one pass's inputs. What they are is a function of the numbers of its samples alone. */
+    nn_status (*feed)(void *ctx, nn_plan *plan, const trainer_pass *pass);
     trainer_stream stream;
-    /* After each update (step counts from 1): snapshots, validation. NULL = nothing. */
+    /* After each update (step counts from 1), on all ranks, of which the first one alone may write:
+     * snapshots, validation. NULL = nothing. */
     nn_status (*after)(void *ctx, struct trainer *t, int64_t step);
     /* Set by trainer_run. */
     nn_optimizer *optimizer;
     const nn_plan *pass, *update; /* while it runs */
+    nn_comm *wire;                /* over the device's buffers; NULL = one rank */
+    bool sharded;                 /* each rank has a part of the optimizer */
+    nn_optimizer_peers peers;     /* then: the others */
     int64_t step;
     double loss; /* mean over the last update's passes */
 } trainer;
 
 /* Train to set.steps, going on from the newest checkpoint in set.output if there is one; a run with
  * other settings is NN_ARGUMENT. When it returns NN_OK the store holds the trained weights (the
- * moving average if there is one). NN_INTERRUPTED: a checkpoint was saved. */
+ * moving average if there is one). NN_INTERRUPTED: a checkpoint was saved.
+ *
+ * With several ranks this is one training: every rank computes its passes of each update, gradients
+ * are summed, and all ranks make the same update. The first rank alone reads and writes
+ * checkpoints. Ranks that were given different things end in NN_ARGUMENT before the first update,
+ * and when any rank fails all do. */
 nn_status trainer_run(trainer *t) NN_CHECKED;
 
 /* -- around the loop */
 
-/* The course of a trainer's command: nothing if set.output holds a finished run of this many steps;
- * else the device is opened, set.output made, `work` called and the run marked as finished. `close`
- * is called before the device closes, whatever happened. */
+/* The course of a trainer's command: the ranks meet, and set.ranks is filled in; then nothing if
+ * set.output holds a finished run of this many steps; else the device is opened, set.output made,
+ * `work` called and the run marked as finished. `close` is called before the device closes,
+ * whatever happened. Of several ranks the first one alone writes; when one fails the job ends. */
 typedef nn_status trainer_work(void *ctx, nn_device *device);
-nn_status trainer_command(const trainer_settings *set, void *ctx, trainer_work *work,
+nn_status trainer_command(trainer_settings *set, void *ctx, trainer_work *work,
                           void (*close)(void *ctx)) NN_CHECKED;
 
 /* The store of what the loss declares, with gradients; the values are not set. Owner:
@@ -176,10 +223,64 @@ nn_status trainer_describe(const trainer *t, nn_text *out) NN_CHECKED;
  * the same. directory: of the checkpoints, for the message. */
 nn_status trainer_compare(const char *directory, const char *saved, const char *now) NN_CHECKED;
 
+/* Add the lines in which two descriptions differ, as "name OF_FIRST 'a' OF_SECOND 'b'; ...". */
+nn_status trainer_differences(const char *first, const char *second, const char *of_first,
+                              const char *of_second, nn_text *out) NN_CHECKED;
+
 /* Mix weights, or the bytes of those of the files DIR/NAME that are there, into *hash. names ends
  * with NULL. */
 nn_status trainer_hash_params(const nn_params *params, uint64_t *hash) NN_CHECKED;
 nn_status trainer_hash_files(const char *directory, const char *const names[],
                              uint64_t *hash) NN_CHECKED;
+
+/* -- ranks */
+
+/* Cut an update into passes: set.accumulate from set.global_batch if that is given, and what each
+ * of set.ranks.n ranks does of it. Where they can, all ranks do passes of set.batch samples, so
+ * that the passes are those of one rank; else smaller ones. Errors: NN_ARGUMENT names the divisors
+ * when an update cannot be cut so. */
+nn_status trainer_share(trainer_settings *set) NN_CHECKED;
+
+/* Meet the other ranks of the job, and share. Owner: trainer_ranks_close. */
+nn_status trainer_ranks_open(trainer_settings *set) NN_CHECKED;
+void trainer_ranks_close(trainer_ranks *ranks);
+
+/* This rank has failed: say so on stderr and end the others' waiting; over MPI it ends the job, and
+ * does not return. wire: what is open over ranks->comm, or NULL. */
+void trainer_ranks_fail(const trainer_ranks *ranks, nn_comm *wire);
+
+/* n bytes of the first rank to all. */
+nn_status trainer_ranks_tell(const trainer_ranks *ranks, void *bytes, int64_t n) NN_CHECKED;
+
+/* What collectives on the device's buffers go over: ranks->comm itself where the host can touch
+ * them. Owner: nn_comm_close, unless it is that. */
+nn_status trainer_ranks_wire(const trainer *t, nn_comm **out) NN_CHECKED;
+
+/* Exchange weights and moving average, if there is one, on all ranks together. */
+nn_status trainer_swap_average(const trainer *t) NN_CHECKED;
+
+/* NN_ARGUMENT, with every setting that differs, unless this rank was given what the first one was.
+ */
+nn_status trainer_ranks_compare(const trainer *t) NN_CHECKED;
+
+/* -- the optimizer in parts, one on each rank; all are called by all ranks together */
+
+/* Whether there is something to cut. */
+bool trainer_shards_possible(const trainer *t);
+
+/* t->optimizer of this rank's part, with t->peers. */
+nn_status trainer_shards_open(trainer *t, const nn_adamw_options *options) NN_CHECKED;
+
+/* The part's gradients become those of all ranks, summed in their order; the others' are undefined.
+ */
+nn_status trainer_shards_sum(const trainer *t) NN_CHECKED;
+
+/* The values of all parts to all. */
+nn_status trainer_shards_values(const trainer *t) NN_CHECKED;
+
+/* What the others do while the first rank saves a checkpoint, or loads one. After the first rank
+ * has looked for one to load, it calls trainer_shards_end. */
+nn_status trainer_shards_follow(const trainer *t, bool saves) NN_CHECKED;
+nn_status trainer_shards_end(const trainer *t) NN_CHECKED;
 
 #endif

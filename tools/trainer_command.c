@@ -27,20 +27,34 @@ static nn_status mark_finished(const trainer_settings *set)
     return nn_file_write(path, text, n);
 }
 
-nn_status trainer_command(const trainer_settings *set, void *ctx, trainer_work *work,
-                          void (*close)(void *ctx))
+static nn_status do_work(const trainer_settings *set, void *ctx, trainer_work *work,
+                         void (*close)(void *ctx))
 {
     nn_device *device = NULL;
-    if (is_finished(set)) {
+    const bool leads = set->ranks.rank == 0;
+    bool finished = leads && is_finished(set);
+    NN_TRY(trainer_ranks_tell(&set->ranks, &finished, sizeof(finished)));
+    if (finished) {
         nn_log(NN_LOG_INFO, "%s: %" PRId64 " updates are done already", set->output, set->steps);
         return NN_OK;
     }
     nn_status status = device_open(&set->on, &device);
-    if (status == NN_OK) status = nn_file_make_dir(set->output);
+    if (status == NN_OK && leads) status = nn_file_make_dir(set->output);
     if (status == NN_OK) status = work(ctx, device);
-    if (status == NN_OK) status = mark_finished(set);
+    if (status == NN_OK && leads) status = mark_finished(set);
+    if (status != NN_OK && status != NN_INTERRUPTED && set->ranks.n > 1)
+        trainer_ranks_fail(&set->ranks, NULL);
     close(ctx);
     nn_device_close(device);
+    return status;
+}
+
+nn_status trainer_command(trainer_settings *set, void *ctx, trainer_work *work,
+                          void (*close)(void *ctx))
+{
+    nn_status status = trainer_ranks_open(set);
+    if (status == NN_OK) status = do_work(set, ctx, work, close);
+    trainer_ranks_close(&set->ranks);
     return status;
 }
 

@@ -59,7 +59,8 @@ static nn_status add_value(const line *l, bool there, nn_text *out)
 }
 
 /* The lines of a that b has otherwise or, if `missing` alone matters, not at all. */
-static nn_status add_differences(const char *a, const char *b, bool missing, nn_text *out)
+static nn_status add_differences(const char *a, const char *b, bool missing,
+                                 const char *const said[2], nn_text *out)
 {
     line one, other = { 0 };
     while (next_line(&a, &one)) {
@@ -67,25 +68,33 @@ static nn_status add_differences(const char *a, const char *b, bool missing, nn_
         bool same = there && other.length == one.length &&
                     strncmp(other.text, one.text, (size_t)one.length) == 0;
         if (missing ? there : same) continue;
-        NN_TRY(nn_text_add(out, "%s%.*s was ", out->length ? "; " : "", one.name, one.text));
+        NN_TRY(nn_text_add(out, "%s%.*s%s", out->length ? "; " : "", one.name, one.text, said[0]));
         NN_TRY(missing ? add_value(&one, true, out) : add_value(&other, there, out));
-        NN_TRY(nn_text_add(out, " and is now "));
+        NN_TRY(nn_text_add(out, "%s", said[1]));
         NN_TRY(missing ? add_value(&other, false, out) : add_value(&one, true, out));
     }
     return NN_OK;
+}
+
+nn_status trainer_differences(const char *first, const char *second, const char *of_first,
+                              const char *of_second, nn_text *out)
+{
+    const char *const said[2] = { of_first, of_second };
+    NN_TRY(add_differences(second, first, false, said, out));
+    NN_TRY(add_differences(first, second, true, said, out));
+    return out->length ? NN_OK : nn_text_add(out, "their order differs");
 }
 
 nn_status trainer_compare(const char *directory, const char *saved, const char *now)
 {
     nn_text found = { 0 };
     if (strcmp(saved, now) == 0) return NN_OK;
-    nn_status status = add_differences(now, saved, false, &found);
-    if (status == NN_OK) status = add_differences(saved, now, true, &found);
+    nn_status status = trainer_differences(saved, now, " was ", " and is now ", &found);
     if (status == NN_OK)
         status = nn_fail(NN_ARGUMENT,
                          "%s holds a run with other settings: %s; give the options of that run to "
                          "go on, or another --output-dir",
-                         directory, found.length ? found.text : "their order differs");
+                         directory, found.text);
     nn_text_free(&found);
     return status;
 }

@@ -21,7 +21,7 @@ static void run_part(const job *j, int part)
     if (begin < end) j->fn(j->ctx, part, begin, end);
 }
 
-static int processors(void)
+int nn_pool_processors(void)
 {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
@@ -151,7 +151,7 @@ nn_status nn_pool_create(int n_threads, nn_pool **out)
 {
     nn_pool *pool = nn_alloc(1, sizeof(*pool));
     NN_NEED(pool);
-    pool->n_threads = n_threads > 0 ? n_threads : processors();
+    pool->n_threads = n_threads > 0 ? n_threads : nn_pool_processors();
     nn_status status = start_team(pool);
     if (status != NN_OK) {
         nn_pool_destroy(pool);

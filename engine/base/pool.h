@@ -13,6 +13,9 @@ typedef struct nn_pool nn_pool;
 /* Does the items [begin, end) as the member `thread` of the team. */
 typedef void nn_pool_fn(void *ctx, int thread, int64_t begin, int64_t end);
 
+/* How many processors this process may use. */
+int nn_pool_processors(void);
+
 /* n_threads <= 0: the processors this process may use. Owner: the caller. */
 nn_status nn_pool_create(int n_threads, nn_pool **out) NN_CHECKED;
 void nn_pool_destroy(nn_pool *pool);

@@ -87,6 +87,10 @@ nn_status nn_comm_open_mpi(const nn_comm_options *options, nn_comm **out) NN_CHE
 nn_status nn_comm_open_nccl(nn_comm *over, nn_device *device, const nn_comm_options *options,
                             nn_comm **out) NN_CHECKED;
 
+/* Builds as of nn_comm_open_nccl. cuda devices that this thread opens from here on are on the GPU
+ * of that rank: the one with its local number. Errors: NN_DEVICE where there are fewer. */
+nn_status nn_comm_choose_gpu(const nn_comm_place *place) NN_CHECKED;
+
 /* Lets everything started end first, unless something has failed. NULL is legal. */
 void nn_comm_close(nn_comm *c);
 

@@ -352,6 +352,11 @@ static nn_status connect(nn_comm *c, gpus *g)
     return meet(c, g);
 }
 
+nn_status nn_comm_choose_gpu(const nn_comm_place *place)
+{
+    return nn_cuda_choose(place->local_rank);
+}
+
 nn_status nn_comm_open_nccl(nn_comm *over, nn_device *device, const nn_comm_options *options,
                             nn_comm **out)
 {

@@ -81,8 +81,8 @@ static nn_status use_latents(void)
     nn_status status = nn_shards_open(scratch("pictures.tar"), NULL, &report, &shards);
     for (int i = 0; i < 2 && status == NN_OK; i++) { /* computed, then from the file */
         nn_cache *latents;
-        status = latents_of_shards(&model, device, shards, PIXELS, scratch("latents"), &report,
-                                   &latents);
+        status = latents_of_shards(&model, device, shards, PIXELS, scratch("latents"), true,
+                                   &report, &latents);
         if (status != NN_OK) break;
         if (nn_cache_count(latents) != PICTURES) status = nn_fail(NN_FORMAT, "latents are missing");
         nn_cache_close(latents);

@@ -193,6 +193,37 @@ static void ranks_share_the_stream(void **state)
     }
 }
 
+/* Four ranks in blocks of five, kept or not: together the stream, and each block in one piece. */
+static void ranks_take_blocks(void **state)
+{
+    (void)state;
+    int order[TAKEN];
+    context c = { .broken_below = 2, .status = NN_UNSUPPORTED };
+    read_order(&c, 1, false, order);
+    for (int k = 0; k < 8; k++) {
+        nn_shard_report report = { 0 };
+        nn_loader_item item;
+        nn_loader *l;
+        int64_t epoch, position;
+        const nn_loader_config config = { .keep = k >= 4,
+                                          .seed = 5,
+                                          .rank = k % 4,
+                                          .n_ranks = 4,
+                                          .block = 5,
+                                          .slot_bytes = sizeof(slot),
+                                          .decode = decode,
+                                          .release = release,
+                                          .ctx = &c };
+        assert_int_equal(nn_loader_open(shards, &config, 0, 20, &report, &l), NN_OK);
+        for (int i = 20; i < TAKEN; i++)
+            if (i / 5 % 4 == k % 4) assert_int_equal(take(l, &item), order[i]);
+        nn_loader_tell(l, &epoch, &position);
+        assert_int_equal(epoch * SAMPLES + position, TAKEN);
+        nn_loader_close(l);
+        nn_shard_report_free(&report);
+    }
+}
+
 static void a_broken_sample_is_reported_once(void **state)
 {
     (void)state;
@@ -302,6 +333,7 @@ int main(void)
         cmocka_unit_test(epochs_are_permutations),
         cmocka_unit_test(resume_goes_on_where_it_stopped),
         cmocka_unit_test(ranks_share_the_stream),
+        cmocka_unit_test(ranks_take_blocks),
         cmocka_unit_test(a_broken_sample_is_reported_once),
         cmocka_unit_test(errors_reach_the_caller),
         cmocka_unit_test(cache_keeps_and_refuses),

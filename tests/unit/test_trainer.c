@@ -126,6 +126,48 @@ static void other_descriptions(void **state)
     }
 }
 
+/* All samples of an update are done by somebody, and passes are those of one rank where they can
+ * be. */
+static void updates_are_shared(void **state)
+{
+    static const struct {
+        int64_t batch, accumulate, global;
+        int ranks;
+        int64_t own_batch, own_passes; /* 0 = refused */
+    } cases[] = {
+        { 64, 1, 0, 1, 64, 1 },  { 64, 1, 0, 4, 16, 1 }, { 4, 8, 0, 4, 4, 2 },
+        { 4, 6, 0, 4, 3, 2 },    { 8, 3, 0, 2, 6, 2 },   { 8, 1, 512, 16, 8, 4 },
+        { 8, 1, 512, 64, 8, 1 }, { 7, 1, 7, 7, 1, 1 },   { 4, 2, 0, 3, 0, 0 },
+        { 5, 1, 8, 1, 0, 0 },    { 64, 1, 32, 1, 0, 0 },
+    };
+    (void)state;
+    for (int i = 0; i < NN_COUNT(cases); i++) {
+        trainer_settings s = { .batch = cases[i].batch,
+                               .accumulate = cases[i].accumulate,
+                               .global_batch = cases[i].global,
+                               .ranks.n = cases[i].ranks };
+        const nn_status status = trainer_share(&s);
+        assert_int_equal(status, cases[i].own_batch ? NN_OK : NN_ARGUMENT);
+        if (status != NN_OK) continue;
+        assert_int_equal(s.ranks.batch, cases[i].own_batch);
+        assert_int_equal(s.ranks.passes, cases[i].own_passes);
+        assert_int_equal(s.batch * s.accumulate,
+                         cases[i].own_batch * cases[i].own_passes * cases[i].ranks);
+    }
+}
+
+static void refusals_name_the_divisors(void **state)
+{
+    trainer_settings s = { .batch = 6, .accumulate = 2, .ranks.n = 5 };
+    (void)state;
+    assert_int_equal(trainer_share(&s), NN_ARGUMENT);
+    assert_non_null(strstr(nn_error_message(), "5 ranks cannot share an update of 12 samples"));
+    assert_non_null(strstr(nn_error_message(), "1, 2, 3, 4, 6 or 12 ranks"));
+    s = (trainer_settings){ .batch = 4, .global_batch = 7, .ranks.n = 1 };
+    assert_int_equal(trainer_share(&s), NN_ARGUMENT);
+    assert_non_null(strstr(nn_error_message(), "its divisors are 1 or 7"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -134,6 +176,8 @@ int main(void)
         cmocka_unit_test_setup(longer_trainings, start),
         cmocka_unit_test_setup(both_values_are_named, start),
         cmocka_unit_test_setup(other_descriptions, start),
+        cmocka_unit_test(updates_are_shared),
+        cmocka_unit_test(refusals_name_the_divisors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
