@@ -11,38 +11,11 @@
 #ifdef NN_CPU_BF16
 #include "kernels/cpu/attention_flash.h"
 
-/* The file is compiled for any processor with AVX-512; these functions need one with bf16. */
-#define BF16    __attribute__((target("avx512bf16")))
-#define BF16_IN static inline __attribute__((target("avx512bf16"), always_inline))
-
 enum { Q, K, V };
 
 static int64_t pairs_of(int64_t n)
 {
     return (n + 1) / 2;
-}
-
-/* -- pairs */
-
-/* Lane i: a[i] below, b[i] above. */
-BF16_IN nn_vi pair_up(nn_vf a, nn_vf b)
-{
-    const __m512i order =
-        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    __m512i halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
-    return (nn_vi)_mm512_permutexvar_epi16(order, halves);
-}
-
-/* sum + a.lower * b.lower + a.upper * b.upper */
-BF16_IN nn_vf dot_pairs(nn_vf sum, nn_vf a, nn_vi b)
-{
-    return (nn_vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
-}
-
-BF16_IN nn_vi broadcast(const int32_t *p)
-{
-    return (nn_vi)_mm512_set1_epi32(*p);
 }
 
 /* -- keys and values of a head in the workspace */
@@ -65,25 +38,14 @@ static packed packed_at(const nn_call *c, int64_t head)
     return p;
 }
 
-/* One row of k: consecutive features are pairs as they lie. */
-BF16 static void pack_key(const float *x, int64_t depth, int32_t *to)
-{
-    for (int64_t d = 0; d < depth; d += 2 * NN_LANES) {
-        int64_t n = nn_min(depth - d, 2 * NN_LANES), low = nn_min(n, NN_LANES);
-        nn_vf a = nn_load_n(x + d, low, 0), b = nn_set(0);
-        if (n > low) b = nn_load_n(x + d + low, n - low, 0);
-        __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
-        _mm512_mask_storeu_epi32(to + d / 2, (__mmask16)((1u << pairs_of(n)) - 1), both);
-    }
-}
-
 /* Two rows of v; the second may be missing. */
-BF16 static void pack_values(const float *first, const float *second, int64_t depth, int32_t *to)
+NN_BF16_TARGET static void pack_values(const float *first, const float *second, int64_t depth,
+                                       int32_t *to)
 {
     for (int64_t d = 0; d < depth; d += NN_LANES) {
         int64_t n = nn_min(depth - d, NN_LANES);
         nn_vf b = second ? nn_load_n(second + d, n, 0) : nn_set(0);
-        nn_vi both = pair_up(nn_load_n(first + d, n, 0), b);
+        nn_vi both = nn_pair_up(nn_load_n(first + d, n, 0), b);
         _mm512_mask_storeu_epi32(to + d, (__mmask16)((1u << n) - 1), (__m512i)both);
     }
 }
@@ -101,7 +63,7 @@ static void pack_range(void *ctx, int thread, int64_t begin, int64_t end)
         packed to = packed_at(c, head);
         const float *x = v.x + key * v.stride;
         for (int64_t t = key; t < nn_min(key + 2, n_k); t++)
-            pack_key(k.x + t * k.stride, depth, to.k + t * pairs_of(depth));
+            nn_pack_pairs(k.x + t * k.stride, depth, to.k + t * pairs_of(depth));
         pack_values(x, key + 1 < n_k ? x + v.stride : NULL, depth, to.v + pair * depth);
     }
 }
@@ -109,7 +71,7 @@ static void pack_range(void *ctx, int thread, int64_t begin, int64_t end)
 /* -- queries */
 
 /* [pairs of D][columns] pairs of features. */
-BF16 static void pack(const nn_attn_head *at, const nn_attn_group *g)
+NN_BF16_TARGET static void pack(const nn_attn_head *at, const nn_attn_group *g)
 {
     int64_t depth = at->depth;
     nn_attn_pack(nn_attn_rows_from(at->q, g->first), g->n, depth, 1, g->panel);
@@ -118,14 +80,14 @@ BF16 static void pack(const nn_attn_head *at, const nn_attn_group *g)
             const float *a = g->panel + d * NN_ATTN_COLUMNS + v * NN_LANES;
             nn_vf b = d + 1 < depth ? nn_load(a + NN_ATTN_COLUMNS) : nn_set(0);
             nn_store(g->panel + d / 2 * NN_ATTN_COLUMNS + v * NN_LANES,
-                     (nn_vf)pair_up(nn_load(a), b));
+                     (nn_vf)nn_pair_up(nn_load(a), b));
         }
 }
 
 /* -- the two products: as in attention_tile.h, by pairs */
 
-BF16_IN void dot_tile(int n, int vecs, const int32_t *k, int64_t pairs, const float *panel,
-                      float *scores)
+NN_BF16_INLINE void dot_tile(int n, int vecs, const int32_t *k, int64_t pairs, const float *panel,
+                             float *scores)
 {
     nn_vf acc[NN_ATTN_TILE][2];
     for (int i = 0; i < n; i++)
@@ -135,8 +97,8 @@ BF16_IN void dot_tile(int n, int vecs, const int32_t *k, int64_t pairs, const fl
         for (int v = 0; v < vecs; v++)
             column[v] = nn_load(panel + d * NN_ATTN_COLUMNS + v * NN_LANES);
         for (int i = 0; i < n; i++) {
-            nn_vi x = broadcast(k + i * pairs + d);
-            for (int v = 0; v < vecs; v++) acc[i][v] = dot_pairs(acc[i][v], column[v], x);
+            nn_vi x = nn_set_pair(k + i * pairs + d);
+            for (int v = 0; v < vecs; v++) acc[i][v] = nn_dot_pairs(acc[i][v], (nn_vi)column[v], x);
         }
     }
     for (int i = 0; i < n; i++)
@@ -144,8 +106,8 @@ BF16_IN void dot_tile(int n, int vecs, const int32_t *k, int64_t pairs, const fl
             nn_store(scores + i * NN_ATTN_COLUMNS + v * NN_LANES, acc[i][v]);
 }
 
-BF16_IN void sum_tile(int n, int vecs, const int32_t *x, int64_t stride, const float *p,
-                      int64_t pairs, float *out)
+NN_BF16_INLINE void sum_tile(int n, int vecs, const int32_t *x, int64_t stride, const float *p,
+                             int64_t pairs, float *out)
 {
     nn_vf acc[NN_ATTN_TILE][2];
     for (int i = 0; i < n; i++)
@@ -155,8 +117,9 @@ BF16_IN void sum_tile(int n, int vecs, const int32_t *x, int64_t stride, const f
         nn_vf column[2];
         for (int v = 0; v < vecs; v++) column[v] = nn_load(p + t * NN_ATTN_COLUMNS + v * NN_LANES);
         for (int i = 0; i < n; i++) {
-            nn_vi value = broadcast(x + t * stride + i);
-            for (int v = 0; v < vecs; v++) acc[i][v] = dot_pairs(acc[i][v], column[v], value);
+            nn_vi value = nn_set_pair(x + t * stride + i);
+            for (int v = 0; v < vecs; v++)
+                acc[i][v] = nn_dot_pairs(acc[i][v], (nn_vi)column[v], value);
         }
     }
     for (int i = 0; i < n; i++)
@@ -164,8 +127,8 @@ BF16_IN void sum_tile(int n, int vecs, const int32_t *x, int64_t stride, const f
             nn_store(out + i * NN_ATTN_COLUMNS + v * NN_LANES, acc[i][v]);
 }
 
-BF16 static void dot(const int32_t *k, int64_t keys, const float *panel, int64_t pairs, int vecs,
-                     float *scores)
+NN_BF16_TARGET static void dot(const int32_t *k, int64_t keys, const float *panel, int64_t pairs,
+                               int vecs, float *scores)
 {
     for (int64_t t = 0; t < keys;) {
         int n = nn_attn_cut(keys - t);
@@ -174,8 +137,8 @@ BF16 static void dot(const int32_t *k, int64_t keys, const float *panel, int64_t
     }
 }
 
-BF16 static void sum(const int32_t *x, int64_t pairs, const float *p, int64_t depth, int vecs,
-                     float *acc)
+NN_BF16_TARGET static void sum(const int32_t *x, int64_t pairs, const float *p, int64_t depth,
+                               int vecs, float *acc)
 {
     for (int64_t d = 0; d < depth;) {
         int n = nn_attn_cut(depth - d);
@@ -188,7 +151,7 @@ BF16 static void sum(const int32_t *x, int64_t pairs, const float *p, int64_t de
 
 /* 2^x for x <= 0, 0 far below: largest error 3e-6 of the value, far below what rounding to bf16
  * makes of it. */
-BF16_IN nn_vf power(nn_vf x)
+NN_BF16_INLINE nn_vf power(nn_vf x)
 {
     nn_vf r = (nn_vf)_mm512_reduce_ps((__m512)x, 1); /* x - floor(x) */
     nn_vf p = nn_set(1.342668306e-2f);
@@ -201,8 +164,8 @@ BF16_IN nn_vf power(nn_vf x)
 
 /* Turn n rows of scores into pairs of rows of 2^(scale * score - largest), in their place, and
  * scale down what was summed under a smaller maximum. */
-BF16 static void softmax_block(const nn_attn_group *g, int64_t n, int64_t depth, float scale,
-                               float *scores)
+NN_BF16_TARGET static void softmax_block(const nn_attn_group *g, int64_t n, int64_t depth,
+                                         float scale, float *scores)
 {
     for (int v = 0; v < g->vecs; v++) {
         float *column = scores + v * NN_LANES;
@@ -216,7 +179,7 @@ BF16 static void softmax_block(const nn_attn_group *g, int64_t n, int64_t depth,
             nn_vf a = power(nn_load(x) * scale - largest), b = nn_set(0);
             if (j + 1 < n) b = power(nn_load(x + NN_ATTN_COLUMNS) * scale - largest);
             total += a + b;
-            nn_store(column + j / 2 * NN_ATTN_COLUMNS, (nn_vf)pair_up(a, b));
+            nn_store(column + j / 2 * NN_ATTN_COLUMNS, (nn_vf)nn_pair_up(a, b));
         }
         nn_vf factor = power(before - largest);
         nn_store(g->largest + v * NN_LANES, largest);
@@ -228,8 +191,8 @@ BF16 static void softmax_block(const nn_attn_group *g, int64_t n, int64_t depth,
     }
 }
 
-BF16 static void add(const nn_attn_head *at, const nn_attn_group *g, int64_t key, int64_t n,
-                     float *scores)
+NN_BF16_TARGET static void add(const nn_attn_head *at, const nn_attn_group *g, int64_t key,
+                               int64_t n, float *scores)
 {
     packed x = packed_at(at->c, at->number);
     int64_t depth = at->depth, half = pairs_of(depth);
