@@ -54,4 +54,8 @@ nn_status captioner_session_look(captioner_session *session, const float *pixels
 nn_status captioner_session_step(void *ctx, int64_t position, int rows, const int32_t *ids,
                                  const int32_t *parents, float *logits) NN_CHECKED;
 
+/* What the session runs for the pictures, and for each word: for statistics. */
+const nn_plan *captioner_session_look_plan(const captioner_session *session);
+const nn_plan *captioner_session_step_plan(const captioner_session *session);
+
 #endif

@@ -163,3 +163,13 @@ nn_status captioner_session_step(void *ctx, int64_t position, int rows, const in
     NN_TRY(nn_plan_run(s->step_plan, 0));
     return logits ? nn_plan_read(s->step_plan, s->logits, logits) : NN_OK;
 }
+
+const nn_plan *captioner_session_look_plan(const captioner_session *s)
+{
+    return s->look_plan;
+}
+
+const nn_plan *captioner_session_step_plan(const captioner_session *s)
+{
+    return s->step_plan;
+}

@@ -69,8 +69,8 @@ struct bench_case {
 
 /* Each ends with { 0 }. */
 extern const bench_case bench_ceilings[], bench_nets[], bench_steps_of_nets[], bench_attentions[],
-    bench_convs[], bench_products[], bench_norms[], bench_others[], bench_trainings[],
-    bench_loaders[];
+    bench_convs[], bench_products[], bench_norms[], bench_others[], bench_captions[],
+    bench_trainings[], bench_loaders[];
 
 /* An input of normal random numbers, rounded as an activation is; it gets a gradient where the case
  * trains. Of ids: below 1000. */

@@ -89,6 +89,7 @@ const bench_case bench_nets[] = {
     { .name = "vae_decode_512", .build = build_decoder, .dim = { 1, 64 }, .unit = "images" },
     { .name = "clip_text_b2", .build = build_clip, .dim = { 2 }, .unit = "texts" },
     { .name = "blip_vision_384", .build = build_vision, .dim = { 1 }, .unit = "images" },
+    { .name = "blip_vision_384_b4", .build = build_vision, .dim = { 4 }, .unit = "images" },
     { 0 },
 };
 

@@ -1,6 +1,6 @@
-/* Whole training steps of the demo's networks: the trainers' loop with their loss, their optimizer
- * and their preparation of a batch, on random samples that are in memory already, as they are from
- * the second epoch on. */
+/* Whole training steps, of the demo's networks and of Stable Diffusion 1.4: the trainers' loop with
+ * their loss, their optimizer and their preparation of a batch, on random samples that are in
+ * memory already, as they are from the second epoch on. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,17 +159,39 @@ static nn_status reserve_diffusion(job *j)
     return NN_OK;
 }
 
-static nn_status time_diffusion(job *j, const bench_settings *set, nn_device *device)
+static nn_status configure_demo(job *j, const bench_settings *set)
 {
-    trainer t = { .set = { TRAINER_DEFAULTS, .lr = 2e-3, .ema_decay = 0.99 },
-                  .device = device,
-                  .build = build_diffusion,
-                  .feed = feed_diffusion };
     char *dir = nn_format("%s/diffusion", set->config_dir);
     NN_NEED(dir);
     nn_status status = sd_model_configure(dir, set->config_dir, &j->model);
     nn_free(dir);
-    NN_TRY(status);
+    return status;
+}
+
+/* Stable Diffusion 1.4, latents of another size. */
+static nn_status configure_published(job *j)
+{
+    const nn_noise_config noise = nn_noise_config_sd14();
+    j->model.unet = unet_config_sd14();
+    j->model.unet.sample_size = j->what->dim[2];
+    j->model.text = clip_text_config_sd14();
+    j->model.vae = vae_config_sd14();
+    return nn_noise_schedule_init(&j->model.noise, &noise);
+}
+
+static nn_status time_diffusion(job *j, const bench_settings *set, nn_device *device)
+{
+    trainer t = { .set = { TRAINER_DEFAULTS, .lr = 2e-3 },
+                  .device = device,
+                  .build = build_diffusion,
+                  .feed = feed_diffusion };
+    if (j->what->dim[2]) {
+        NN_TRY(configure_published(j));
+        t.set.clip_norm = 0;
+    } else {
+        NN_TRY(configure_demo(j, set));
+        t.set.ema_decay = 0.99;
+    }
     NN_TRY(reserve_diffusion(j));
     NN_TRY(trainer_make_params(build_diffusion, j, device, &j->params));
     NN_TRY(nn_params_init(j->params, 1));
@@ -244,7 +266,8 @@ static nn_status time_captioner(job *j, const bench_settings *set, nn_device *de
     return train(j, set, &t);
 }
 
-/* -- the cases; dim: batch, steps (0 = as many as runs are asked for) */
+/* -- the cases; dim: batch, steps (0 = as many as runs are asked for), side of the latents of the
+ * published networks (0 = the demo's); those are trained with AdamW alone */
 
 typedef nn_status time_steps(job *j, const bench_settings *set, nn_device *device);
 
@@ -293,6 +316,7 @@ static nn_status run_steps(const bench_case *c, const bench_settings *set, nn_de
 const bench_case bench_trainings[] = {
     { .name = "demo_unet_train", .dim = { 64 }, .training = true, .run = run_diffusion },
     { .name = "demo_captioner_train", .dim = { 64 }, .training = true, .run = run_captioner },
+    { .name = "unet_clip_train_256", .dim = { 1, 0, 32 }, .training = true, .run = run_diffusion },
     { .name = "steps", .dim = { 2, DUE_STEP }, .training = true, .run = run_steps },
     { 0 },
 };

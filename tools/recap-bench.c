@@ -57,8 +57,8 @@ static const nn_option options[] = {
 };
 
 static const bench_case *const groups[] = {
-    bench_ceilings,  bench_steps_of_nets, bench_nets,  bench_attentions,
-    bench_convs,     bench_products,      bench_norms, bench_others,
+    bench_ceilings,  bench_steps_of_nets, bench_nets,   bench_attentions, bench_convs,
+    bench_products,  bench_norms,         bench_others, bench_captions,
 #ifndef NN_PLAIN /* what reads pictures and tokenizers */
     bench_trainings, bench_loaders,
 #endif

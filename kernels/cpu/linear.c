@@ -1,10 +1,20 @@
-/* linear on the cpu: see onednn/linear.c. */
-#include "kernels/cpu/cpu.h"
+/* linear on the cpu: see linear_few.c and onednn/linear.c. */
+#include "kernels/cpu/bf16.h"
+#include "kernels/cpu/linear_few.h"
 #include "kernels/cpu/onednn/onednn.h"
 
 const nn_kernel NN_CPU_NAME(linear)[] = {
+#ifdef NN_CPU_BF16
+    { .name = "linear_bf16_few",
+      .accepts = NN_CPU_NAME(linear_few_bf16_accepts),
+      .prepare = NN_CPU_NAME(linear_few_bf16_prepare),
+      .run = NN_CPU_NAME(linear_few_bf16_run) },
+#endif
     NN_DNNL_KERNEL("linear_bf16_matmul", nn_dnnl_linear_bf16_accepts, nn_dnnl_linear_bf16_prepare,
                    nn_dnnl_linear_run),
+    { .name = "linear_f32_few",
+      .accepts = NN_CPU_NAME(linear_few_accepts),
+      .run = NN_CPU_NAME(linear_few_run) },
     NN_DNNL_KERNEL("linear_f32_matmul", nn_dnnl_linear_accepts, nn_dnnl_linear_prepare,
                    nn_dnnl_linear_run),
     { 0 }

@@ -55,5 +55,5 @@ static const int64_t rows[][OP_MAX_ARGS] = {
     { 1, 17, 18, 1, 96, 0, 0, NO_MASK, 0 },     { 1, 9, 10, 1, 512, 0, 0, NO_MASK, 0 },
 };
 
-const op_test nn_test_attention = { .build = build, OP_ROWS(rows) };
+const op_test nn_test_attention = { .build = build, OP_ROWS(rows), .bf16 = true };
 const op_test nn_test_attention_bwd = { .covered_by = "attention" };

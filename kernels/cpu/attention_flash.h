@@ -1,0 +1,58 @@
+/* Flash attention, forward, in two precisions: what attention.c and attention_bf16.c share.
+ *
+ * A thread owns up to GROUPS groups of NN_ATTN_COLUMNS queries of one head, one query per lane, and
+ * walks over the keys in blocks of NN_ATTN_BLOCK: scores, running maximum and denominator, weighted
+ * sum of values. Only one block of scores exists, in the first-level cache; the groups share a
+ * block of keys and values while it is in the second-level cache. */
+#ifndef KERNELS_CPU_ATTENTION_FLASH_H
+#define KERNELS_CPU_ATTENTION_FLASH_H
+
+#include "kernels/cpu/attention_tile.h"
+
+enum { NN_ATTN_BLOCK = 10 * NN_ATTN_TILE };
+
+#define NN_ATTN_HIDDEN -1e30f /* a score that is not seen: 2^(it - largest) is 0 */
+#define NN_ATTN_LOWEST -1e20f /* a maximum while nothing has been seen */
+#define NN_ATTN_LOG2_E 1.44269504f
+
+/* One head of one sample. */
+typedef struct nn_attn_head {
+    const nn_call *c;
+    const nn_attention_params *p;
+    nn_attn_rows q, k, v;
+    int64_t number, b, h, n_q, n_k, depth;
+    const int32_t *key_mask; /* NULL = all */
+    int64_t mask_stride;
+} nn_attn_head;
+
+/* Queries [first, first + n) of a head, and their share of the thread's scratch. */
+typedef struct nn_attn_group {
+    int64_t first, n;
+    int vecs;
+    int64_t end;          /* none of them sees a key from here on */
+    float *panel;         /* [D][columns] queries, as the precision wants them */
+    float *acc;           /* [D][columns] sum of p * v, not yet divided */
+    float *largest, *sum; /* [columns] scores to base 2 */
+} nn_attn_group;
+
+/* A precision: how queries are laid out in the panel, and how a block of n keys from `key` on is
+ * added to a group. scores: [NN_ATTN_BLOCK][columns]. */
+typedef struct nn_attn_way {
+    void (*pack)(const nn_attn_head *at, const nn_attn_group *g);
+    void (*add)(const nn_attn_head *at, const nn_attn_group *g, int64_t key, int64_t n,
+                float *scores);
+} nn_attn_way;
+
+/* Replace the scores of keys [key, key + n) where a query does not see them. */
+void NN_CPU_NAME(attention_hide)(const nn_attn_head *at, const nn_attn_group *g, int64_t key,
+                                 int64_t n, float *scores);
+
+/* q, k and v in f32 with packed rows, results without gaps. */
+bool NN_CPU_NAME(attention_flash_accepts)(const nn_call *c);
+
+/* Bytes of scratch, a multiple of 64. A precision may ask for more and keep it behind these. */
+size_t NN_CPU_NAME(attention_flash_workspace)(const nn_call *c);
+
+void NN_CPU_NAME(attention_flash_run)(const nn_call *c, const nn_attn_way *way);
+
+#endif
