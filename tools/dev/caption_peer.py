@@ -14,7 +14,6 @@ import argparse
 import fnmatch
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,13 +37,12 @@ parser.add_argument("--caption", default="bin/recap-caption", help="our program"
 args = parser.parse_args()
 os.environ.update(OMP_NUM_THREADS=str(args.threads), HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
 
-import tokenizers  # noqa: E402  (after the number of threads is known)
-import torch  # noqa: E402
+import torch  # noqa: E402  (after the number of threads is known)
 import transformers  # noqa: E402
+from caption_model import OLD, make_model, processor, words_of  # noqa: E402
 from PIL import Image, ImageOps  # noqa: E402
 
 torch.set_num_threads(args.threads)
-OLD = tuple(int(n) for n in transformers.__version__.split(".")[:2]) <= (4, 35)
 TOKENS = 20
 
 # name: does it have the prompt, options of recap-caption, arguments of generate()
@@ -66,42 +64,7 @@ CASES = {
 }
 
 
-# -- model and pictures
-
-
-def words_of(folder):
-    """Text to ids without the ends, as the model's own tokenizer has it."""
-    folder = Path(folder)
-    if (folder / "merges.txt").exists():
-        files = dict(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
-        if OLD:
-            files = dict(vocab_file=files["vocab"], merges_file=files["merges"])
-        tokenizer = transformers.CLIPTokenizer(**files)
-        return lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
-    tokenizer = tokenizers.BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=True)
-    return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
-
-
-def make_model(folder):
-    """A random BLIP, written as published ones are: the output matrix is in the file. The end of a caption is likely
-    enough for captions of several lengths."""
-    torch.manual_seed(1)
-    words = Path(args.vocabulary) / "vocab.txt"
-    n_words = len(words.read_text().splitlines())
-    small = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2)
-    sizes = dict(num_attention_heads=12, encoder_hidden_size=768) if args.full else dict(
-        small, encoder_hidden_size=64, max_position_embeddings=64)
-    config = transformers.BlipConfig(
-        vision_config=dict({} if args.full else dict(small, image_size=64), initializer_range=args.range),
-        text_config=dict(sizes, vocab_size=n_words + 2, bos_token_id=n_words, initializer_range=args.range,
-                         tie_word_embeddings=False),
-        initializer_range=args.range, tie_word_embeddings=False)
-    model = transformers.BlipForConditionalGeneration(config)
-    head = model.text_decoder.cls.predictions
-    with torch.no_grad():
-        head.bias[config.text_config.sep_token_id] = 4 * head.decoder.weight.norm(dim=1).mean()
-    model.save_pretrained(folder)
-    shutil.copy(words, folder)
+# -- pictures
 
 
 def can_be_read(path):
@@ -142,10 +105,8 @@ def in_rgb(path, folder):
 
 
 def pixels_of(paths, side):
-    kind = getattr(transformers, "BlipImageProcessorPil", None) or transformers.BlipImageProcessor
-    processor = kind(size={"height": side, "width": side})
     pictures = [ImageOps.exif_transpose(Image.open(p)).convert("RGB") for p in paths]
-    return processor(images=pictures, return_tensors="pt")["pixel_values"]
+    return processor(side)(images=pictures, return_tensors="pt")["pixel_values"]
 
 
 # -- the two sides: for each caption its ids and its score
@@ -238,5 +199,5 @@ def run(folder, paths):
 with tempfile.TemporaryDirectory() as made:
     os.mkdir(f"{made}/pictures")
     if not args.model:
-        make_model(f"{made}/model")
+        make_model(f"{made}/model", args.vocabulary, args.full, args.range)
     sys.exit(run(args.model or f"{made}/model", find_pictures(f"{made}/pictures")))
