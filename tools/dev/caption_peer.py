@@ -116,6 +116,9 @@ class Theirs:
     def __init__(self, folder):
         self.model = transformers.BlipForConditionalGeneration.from_pretrained(folder).eval()
         self.text = self.model.config.text_config
+        decoder = self.model.text_decoder
+        if self.text.tie_word_embeddings:  # 4.35 draws a matrix that the file does not have a second time
+            decoder.cls.predictions.decoder.weight = decoder.bert.embeddings.word_embeddings.weight
         self.side = self.model.config.vision_config.image_size
         self.prompt = words_of(folder)(args.prompt)
         self.see, self.seen, self.saw = self.model.vision_model.forward, None, None
