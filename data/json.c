@@ -261,6 +261,7 @@ const char *nn_json_real(double value, char out[NN_JSON_REAL])
         snprintf(out, NN_JSON_REAL, "%.*g", digits, value);
         if (strtod(out, NULL) == value) break;
     }
-    if (!strpbrk(out, ".e")) strcat(out, ".0");
+    size_t n = strlen(out);
+    if (!strpbrk(out, ".e")) snprintf(out + n, NN_JSON_REAL - n, ".0");
     return out;
 }

@@ -39,7 +39,7 @@ def make_model(folder, vocabulary, full, std, tied=False, **text):
     model = transformers.BlipForConditionalGeneration(config)
     head = model.text_decoder.cls.predictions
     with torch.no_grad():
-        head.bias[config.text_config.sep_token_id] = 4 * head.decoder.weight.norm(dim=1).mean()
+        head.bias[config.text_config.sep_token_id] = 3 * head.decoder.weight.norm(dim=1).mean()
         head.decoder.bias.copy_(head.bias)  # untied, transformers 5 has two
     model.save_pretrained(folder)
     shutil.copy(words, folder)

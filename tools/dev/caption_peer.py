@@ -178,6 +178,7 @@ def run(folder, paths):
         pixels = pixels_of(paths[at:at + args.batch], theirs.side)
         for name, (has_prompt, _, how) in wanted.items():
             found[name] += theirs.caption(pixels, has_prompt, how)
+    del theirs  # of full size, there is room for one side at a time
     print(f"transformers {transformers.__version__}, torch {torch.__version__}, {len(paths)} pictures")
     for name, (has_prompt, options, how) in wanted.items():
         got = ours(folder, paths, has_prompt, options, how.get("num_beams", 1))
