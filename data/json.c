@@ -3,6 +3,9 @@
 
 #include <jansson.h>
 #include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/alloc.h"
@@ -249,4 +252,16 @@ nn_status nn_json_write_string(nn_text *out, const char *text)
             NN_TRY(nn_text_add_bytes(out, p, 1));
     }
     return nn_text_add_bytes(out, "\"", 1);
+}
+
+const char *nn_json_real(double value, char out[NN_JSON_REAL])
+{
+    NN_ASSERT(isfinite(value));
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(out, NN_JSON_REAL, "%.*g", digits, value);
+        if (strtod(out, NULL) == value) break;
+    }
+    size_t n = strlen(out);
+    if (!strpbrk(out, ".e")) snprintf(out + n, NN_JSON_REAL - n, ".0");
+    return out;
 }

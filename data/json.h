@@ -66,4 +66,9 @@ nn_status nn_json_write(nn_text *out, const struct json_t *value, size_t flags) 
 /* Append a string as JSON, in quotes and with escapes. */
 nn_status nn_json_write_string(nn_text *out, const char *text) NN_CHECKED;
 
+/* A finite number as JSON, in as few digits as give it back exactly. It has a point or an exponent:
+ * readers that tell integers from floats refuse 0 where 0.0 is meant. Returns out. */
+enum { NN_JSON_REAL = 32 };
+const char *nn_json_real(double value, char out[NN_JSON_REAL]);
+
 #endif

@@ -58,7 +58,8 @@ typedef struct nn_network_names {
     const char *layer, *step,
         *attention;             /* tensors, ours, that tell the size; NULL = it has none */
     const char *tied, *same_as; /* where `tied` is missing, it is `same_as` */
-    const char *twin, *twin_of; /* other programs want `twin_of` under this name too */
+    const char *twin, *twin_of; /* other programs want `twin_of` under this name too; where a file
+                                   has both, they compute with the twin */
     const char *idle[3];        /* ends of names of tensors without any use */
     struct {
         const char *end; /* of names of weights */

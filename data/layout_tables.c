@@ -155,5 +155,5 @@ const nn_network_names nn_names_of[NN_NETWORK_COUNT] = {
                           .same_as = "text_decoder.bert.embeddings.word_embeddings.weight",
                           .twin = "text_decoder.cls.predictions.decoder.bias",
                           .twin_of = "text_decoder.cls.predictions.bias",
-                          .idle = { ".position_ids", ".predictions.decoder.bias" } },
+                          .idle = { ".position_ids" } },
 };

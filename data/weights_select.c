@@ -142,6 +142,7 @@ typedef struct selection {
     nn_net_size size;
     bool averaged;
     const nn_weight **tensor;
+    const nn_weight *twin; /* what other programs compute with, if it is there */
     int64_t n, n_left;
     nn_text name;
 } selection;
@@ -168,7 +169,12 @@ static nn_status take(selection *s, const nn_weight *t)
             nn_log(NN_LOG_INFO, "%s: tensor '%s' is not known", s->w->path, t->name);
         return NN_OK;
     }
-    if (is_idle(&nn_names_of[s->layout->network], s->name.text)) return NN_OK;
+    const nn_network_names *names = &nn_names_of[s->layout->network];
+    if (is_idle(names, s->name.text)) return NN_OK;
+    if (names->twin && strcmp(s->name.text, names->twin) == 0) {
+        s->twin = t;
+        return NN_OK;
+    }
     if (s->averaged) NN_TRY(find_average(s->w, &t));
     return add(s, t, s->name.text);
 }
@@ -184,11 +190,25 @@ static nn_status take_tied(selection *s)
     return source ? add(s, source, names->tied) : NN_OK;
 }
 
+/* The two are the same in most files; transformers 5 trains the twin alone where it does not tie.
+ */
+static nn_status take_twin(selection *s)
+{
+    const char *name = nn_names_of[s->layout->network].twin_of;
+    int64_t at = 0;
+    if (!s->twin) return NN_OK;
+    while (at < s->n && strcmp(s->tensor[at]->name, name) != 0) at++;
+    NN_TRY(add(s, s->twin, name));
+    if (at < s->n - 1) s->tensor[at] = s->tensor[--s->n];
+    return NN_OK;
+}
+
 static nn_status take_all(selection *s)
 {
     NN_TRY(measure(s->w, s->layout, &s->size));
     for (int64_t i = 0; i < s->w->n; i++) NN_TRY(take(s, s->w->tensor[i]));
     NN_TRY(take_tied(s));
+    NN_TRY(take_twin(s));
     if (s->n_left > MOST_NAMED)
         nn_log(NN_LOG_INFO, "%s: nor are %lld more", s->w->path, (long long)s->n_left - MOST_NAMED);
     if (s->n) qsort(s->tensor, (size_t)s->n, sizeof(*s->tensor), by_name);

@@ -113,21 +113,23 @@ static nn_status move(const loader *l, nn_params *to)
     return status;
 }
 
-static int by_address(const void *a, const void *b)
+static int by_data(const void *a, const void *b)
 {
     const nn_weight *const *x = a, *const *y = b;
-    return (*x > *y) - (*x < *y);
+    const char *p = (*x)->data, *q = (*y)->data;
+    return (p > q) - (p < q);
 }
 
-/* used: the tensors that parameters have taken; is sorted. */
+/* used: the tensors that parameters have taken; is sorted. What was used under another name is not
+ * left over: of a tied matrix there is only one. */
 static int64_t count_extra(const nn_weights *w, const nn_weight **used, int64_t n_used)
 {
     enum { NAMED = 10 };
     int64_t n = 0;
-    if (n_used) qsort(used, (size_t)n_used, sizeof(*used), by_address);
+    if (n_used) qsort(used, (size_t)n_used, sizeof(*used), by_data);
     for (int64_t i = 0; i < w->n; i++) {
         const nn_weight *t = w->tensor[i];
-        if (n_used && bsearch(&t, used, (size_t)n_used, sizeof(*used), by_address)) continue;
+        if (n_used && bsearch(&t, used, (size_t)n_used, sizeof(*used), by_data)) continue;
         if (n++ < NAMED)
             nn_log(NN_LOG_INFO, "%s: tensor '%s' %s is not used", w->path, t->name,
                    nn_weight_shape_text(t->rank, t->dim).s);

@@ -16,7 +16,8 @@ typedef struct captioner_config {
 nn_status captioner_config_parse(const nn_json *json, captioner_config *out) NN_CHECKED;
 captioner_config captioner_config_blip_base(void);
 
-/* Append the members "vision_config" and "text_config", each with a comma behind it. */
+/* Append the members "vision_config", "text_config" and "tie_word_embeddings", which is asked for
+ * outside of "text_config" by transformers, each with a comma behind it. */
 nn_status captioner_config_write(const captioner_config *c, nn_text *out) NN_CHECKED;
 
 /* pixels [B, S, S, 3] -> [B, tokens, D]; parameters below s.vision_model. */

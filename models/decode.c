@@ -11,6 +11,7 @@ nn_decode_options nn_decode_defaults(void)
 {
     return (nn_decode_options){ .method = NN_DECODE_BEAM,
                                 .n_beams = 3,
+                                .n_returned = 1,
                                 .max_length = 20,
                                 .min_length = 5,
                                 .eos = 102,
@@ -53,6 +54,14 @@ static nn_status check_options(const nn_decode_options *o, const nn_decode_input
                                         o->n_beams > INT_MAX / 2 / in->vocab))
         return nn_fail(NN_ARGUMENT, "decode: %d beams for %d images; give 1 or more, in reason",
                        o->n_beams, in->n_images);
+    const int most = o->method == NN_DECODE_BEAM     ? o->n_beams
+                     : o->method == NN_DECODE_SAMPLE ? INT_MAX / 2 / in->n_images
+                                                     : 1;
+    if (o->n_returned < 1 || o->n_returned > most)
+        return nn_fail(NN_ARGUMENT,
+                       "decode: %d sequences per image; a beam search has as many as beams (%d), "
+                       "greedy search has one, only sampling has more",
+                       o->n_returned, o->n_beams);
     if (!(o->repetition_penalty > 0))
         return nn_fail(NN_ARGUMENT, "decode: repetition_penalty is %g; it must be above 0",
                        o->repetition_penalty);

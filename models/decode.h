@@ -2,7 +2,7 @@
  *
  * The model is a callback that takes one token per row and gives the logits of the next one. A row
  * is one running sequence: row r belongs to image r / beams, where beams is n_beams in beam search
- * and 1 otherwise. The number of rows is the same in every call of one nn_decode. */
+ * and n_returned otherwise. The number of rows is the same in every call of one nn_decode. */
 #ifndef MODELS_DECODE_H
 #define MODELS_DECODE_H
 
@@ -32,6 +32,8 @@ typedef enum nn_decode_rule {
 typedef struct nn_decode_options {
     nn_decode_method method;
     int n_beams;
+    int n_returned; /* sequences per image: the best ones of a beam search, at most n_beams; draws;
+                       1 in greedy search */
     int max_length;
     int min_length;            /* the end token is forbidden while there are fewer */
     int32_t eos;               /* the end token */
@@ -62,7 +64,7 @@ typedef struct nn_decode_input {
     void *ctx;
     int n_images, vocab, n_prompt;
     const int32_t *prompt;     /* [n_images, n_prompt], fed one position at a time */
-    const uint64_t *sample_id; /* [n_images], keys the draws; NULL: 0, 1, 2, ... */
+    const uint64_t *sample_id; /* [n_images, n_returned], keys the draws; NULL: 0, 1, 2, ... */
 } nn_decode_input;
 
 typedef struct nn_decoded {
@@ -73,9 +75,10 @@ typedef struct nn_decoded {
     double key;      /* log_prob / (length as the rule counts it ^ length_penalty) */
 } nn_decoded;
 
-/* Decode a batch. ids [n_images, max_length] and out [n_images] are the caller's; what lies in a
- * row of ids behind out[i].length is undefined. Images do not influence each other. Memory is
- * allocated once per call, none per step.
+/* Decode a batch. ids [n_images, n_returned, max_length] and out [n_images, n_returned] are the
+ * caller's, of a beam search the best sequence first; what lies in a row of ids behind
+ * out[i].length is undefined. Images do not influence each other. Memory is allocated once per
+ * call, none per step.
  *
  * Order of processing: repetition penalty, min_length, temperature, top-k, top-p; on the logits in
  * greedy search and sampling, on log-probabilities (not normalised again) in beam search.

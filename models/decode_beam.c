@@ -209,15 +209,16 @@ static nn_status search_run(search *s)
 
 static void copy_best(const search *s, int32_t *ids, nn_decoded *out)
 {
-    for (int image = 0; image < s->in->n_images; image++) {
-        const finished *best = s->done + (int64_t)image * s->n;
-        NN_ASSERT(s->n_done[image] > 0); /* the last step finishes n */
-        memcpy(ids + (int64_t)image * s->o->max_length, best->ids,
-               (size_t)best->length * sizeof(int32_t));
-        out[image] = (nn_decoded){ .length = best->length,
-                                   .ended = best->ids[best->length - 1] == s->o->eos,
-                                   .log_prob = (double)best->sum,
-                                   .key = (double)best->key };
+    const int kept = s->o->n_returned;
+    for (int64_t i = 0; i < (int64_t)s->in->n_images * kept; i++) {
+        const int64_t image = i / kept, rank = i % kept;
+        const finished *f = s->done + image * s->n + rank;
+        NN_ASSERT(rank < s->n_done[image]); /* the last step finishes n */
+        memcpy(ids + i * s->o->max_length, f->ids, (size_t)f->length * sizeof(int32_t));
+        out[i] = (nn_decoded){ .length = f->length,
+                               .ended = f->ids[f->length - 1] == s->o->eos,
+                               .log_prob = (double)f->sum,
+                               .key = (double)f->key };
     }
 }
 

@@ -1,4 +1,4 @@
-/* One sequence per image: greedy search and sampling. */
+/* Sequences that run alone: greedy search and sampling. */
 #include <math.h>
 #include <string.h>
 
@@ -9,9 +9,10 @@
 typedef struct run {
     const nn_decode_options *o;
     const nn_decode_input *in;
-    int32_t *ids;    /* [n_images, max_length], the caller's */
-    nn_decoded *out; /* length grows until ended */
-    nn_rng *rng;     /* [n_images] */
+    int n;           /* sequences: n_returned of each image */
+    int32_t *ids;    /* [n, max_length], the caller's */
+    nn_decoded *out; /* [n]; length grows until ended */
+    nn_rng *rng;     /* [n] */
     int32_t *order;  /* [vocab]: a heap of tokens, then the popped ones */
     float *scores;   /* [vocab]: processed logits of one row */
     nn_decode_feed feed;
@@ -97,41 +98,41 @@ static int32_t draw(run *s, nn_rng *rng)
     return token;
 }
 
-/* Choose the next token of an image and append it. */
-static nn_status step_image(run *s, int image)
+/* Choose the next token of a row and append it. */
+static nn_status step_row(run *s, int row)
 {
-    const float *logits = s->feed.logits + (int64_t)image * s->in->vocab;
-    int32_t *ids = s->ids + (int64_t)image * s->o->max_length;
-    nn_decoded *d = &s->out[image];
+    const float *logits = s->feed.logits + (int64_t)row * s->in->vocab;
+    int32_t *ids = s->ids + (int64_t)row * s->o->max_length;
+    nn_decoded *d = &s->out[row];
     float total;
     NN_TRY(nn_decode_logsumexp(logits, s->in->vocab, &total));
     memcpy(s->scores, logits, (size_t)s->in->vocab * sizeof(float));
     nn_decode_process(s->o, ids, d->length, s->scores);
-    int32_t token = s->o->method == NN_DECODE_SAMPLE ? draw(s, &s->rng[image])
-                                                     : argmax(s->scores, s->in->vocab);
+    int32_t token =
+        s->o->method == NN_DECODE_SAMPLE ? draw(s, &s->rng[row]) : argmax(s->scores, s->in->vocab);
     d->log_prob += (double)(logits[token] - total);
     d->key = d->log_prob / (double)nn_decode_norm(s->o, d->length + 1 - s->in->n_prompt);
     ids[d->length++] = token;
     d->ended = token == s->o->eos;
-    s->feed.ids[image] = token; /* when ended, the row goes on with the end token */
+    s->feed.ids[row] = token; /* when ended, the row goes on with the end token */
     return NN_OK;
 }
 
 static nn_status run_init(run *s, nn_arena *arena)
 {
-    const int images = s->in->n_images;
-    NN_TRY(nn_decode_feed_init(&s->feed, s->in, images, arena));
-    s->rng = nn_arena_alloc(arena, images, sizeof(nn_rng));
+    NN_TRY(nn_decode_feed_init(&s->feed, s->in, s->n, arena));
+    s->rng = nn_arena_alloc(arena, s->n, sizeof(nn_rng));
     NN_NEED(s->rng);
     s->order = nn_arena_alloc(arena, s->in->vocab, sizeof(int32_t));
     NN_NEED(s->order);
     s->scores = nn_arena_alloc(arena, s->in->vocab, sizeof(float));
     NN_NEED(s->scores);
-    for (int i = 0; i < images; i++) {
-        uint64_t id = s->in->sample_id ? s->in->sample_id[i] : (uint64_t)i;
-        s->rng[i] = nn_rng_make(s->o->seed, "decode", id);
-        s->out[i] = (nn_decoded){ .length = s->in->n_prompt };
-        memcpy(s->ids + (int64_t)i * s->o->max_length, s->in->prompt + (int64_t)i * s->in->n_prompt,
+    for (int r = 0; r < s->n; r++) {
+        const int32_t *prompt = s->in->prompt + (int64_t)(r / s->o->n_returned) * s->in->n_prompt;
+        uint64_t id = s->in->sample_id ? s->in->sample_id[r] : (uint64_t)r;
+        s->rng[r] = nn_rng_make(s->o->seed, "decode", id);
+        s->out[r] = (nn_decoded){ .length = s->in->n_prompt };
+        memcpy(s->ids + (int64_t)r * s->o->max_length, prompt,
                (size_t)s->in->n_prompt * sizeof(int32_t));
     }
     return NN_OK;
@@ -142,9 +143,9 @@ static nn_status run_all(run *s)
     NN_TRY(nn_decode_prompt(&s->feed, s->in));
     for (int position = s->in->n_prompt;; position++) { /* of the token that is chosen here */
         bool more = false;
-        for (int image = 0; image < s->in->n_images; image++) {
-            if (!s->out[image].ended) NN_TRY(step_image(s, image));
-            more |= !s->out[image].ended;
+        for (int r = 0; r < s->n; r++) {
+            if (!s->out[r].ended) NN_TRY(step_row(s, r));
+            more |= !s->out[r].ended;
         }
         if (!more || position + 1 == s->o->max_length) return NN_OK;
         NN_TRY(nn_decode_feed_step(&s->feed, s->in, position));
@@ -155,7 +156,7 @@ nn_status nn_decode_single(const nn_decode_options *o, const nn_decode_input *in
                            nn_decoded *out)
 {
     nn_arena arena = { 0 };
-    run s = { .o = o, .in = in, .ids = ids, .out = out };
+    run s = { .o = o, .in = in, .n = in->n_images * o->n_returned, .ids = ids, .out = out };
     nn_status status = run_init(&s, &arena);
     if (status == NN_OK) status = run_all(&s);
     nn_arena_free(&arena);

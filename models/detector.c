@@ -56,10 +56,12 @@ nn_status detector_config_parse(const nn_json *json, detector_config *out)
 
 nn_status detector_config_write(const detector_config *c, nn_text *out)
 {
+    char threshold[NN_JSON_REAL];
     return nn_text_add(out,
                        "{\n  \"n_objects\": %d,\n  \"size\": %d,\n  \"width\": %d,\n"
-                       "  \"n_blocks\": %d,\n  \"groups\": %d,\n  \"threshold\": %g\n}\n",
-                       c->n_objects, c->size, c->width, c->n_blocks, c->groups, c->threshold);
+                       "  \"n_blocks\": %d,\n  \"groups\": %d,\n  \"threshold\": %s\n}\n",
+                       c->n_objects, c->size, c->width, c->n_blocks, c->groups,
+                       nn_json_real(c->threshold, threshold));
 }
 
 int64_t detector_cells(const detector_config *c)

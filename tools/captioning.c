@@ -18,9 +18,9 @@ struct captioning {
     float *pixels;            /* [batch, S, S, 3] */
     nn_status *status;        /* [batch]: of preparing a picture */
     int32_t *prompts;         /* [batch, prompt] */
-    int32_t *ids;             /* [batch, room] */
-    uint64_t *sample_id;      /* [batch] */
-    nn_decoded *decoded;      /* [batch] */
+    int32_t *ids;             /* [batch, captions, room] */
+    uint64_t *sample_id;      /* [batch, captions] */
+    nn_decoded *decoded;      /* [batch, captions] */
     const nn_image *pictures; /* while preparing */
 };
 
@@ -32,18 +32,18 @@ static int64_t picture_elems(const captioning *c)
 
 static nn_status reserve(captioning *c)
 {
-    const int64_t n = c->set.batch;
+    const int64_t n = c->set.batch, captions = n * c->set.captions;
     c->pixels = nn_alloc(n * picture_elems(c), sizeof(*c->pixels));
     NN_NEED(c->pixels);
     c->status = nn_alloc(n, sizeof(*c->status));
     NN_NEED(c->status);
     c->prompts = nn_alloc(n * c->room, sizeof(*c->prompts));
     NN_NEED(c->prompts);
-    c->ids = nn_alloc(n * c->room, sizeof(*c->ids));
+    c->ids = nn_alloc(captions * c->room, sizeof(*c->ids));
     NN_NEED(c->ids);
-    c->sample_id = nn_alloc(n, sizeof(*c->sample_id));
+    c->sample_id = nn_alloc(captions, sizeof(*c->sample_id));
     NN_NEED(c->sample_id);
-    c->decoded = nn_alloc(n, sizeof(*c->decoded));
+    c->decoded = nn_alloc(captions, sizeof(*c->decoded));
     NN_NEED(c->decoded);
     return NN_OK;
 }
@@ -63,7 +63,7 @@ static nn_status open_session(captioning *c, const char *const *prefixes, int n)
                        "positions",
                        longest - 1, (long long)c->model->config.text.max_positions);
     NN_TRY(reserve(c));
-    int64_t beams = c->set.method == NN_DECODE_BEAM ? c->set.beams : 1;
+    int64_t beams = c->set.method == NN_DECODE_BEAM ? c->set.beams : c->set.captions;
     return captioner_session_create(&c->model->config, c->model->params, c->device, c->set.batch,
                                     beams, c->room, &c->session);
 }
@@ -140,6 +140,7 @@ static nn_decode_options options_of(const captioning *c, int n_prompt)
     return (nn_decode_options){
         .method = (nn_decode_method)s->method,
         .n_beams = (int)s->beams,
+        .n_returned = (int)s->captions,
         .max_length = (int)nn_min(n_prompt + s->most_tokens, c->room),
         .min_length = n_prompt + (int)s->least_tokens,
         .eos = c->model->words.eos,
@@ -157,10 +158,11 @@ nn_status captioning_write(captioning *c, int which, const uint64_t *sample_id, 
 {
     const nn_tokens *prompt = &c->prompt[which];
     const nn_decode_options o = options_of(c, prompt->n);
-    for (int64_t i = 0; i < c->set.batch; i++) {
+    const int64_t asked = n * c->set.captions;
+    for (int64_t i = 0; i < c->set.batch; i++)
         memcpy(c->prompts + i * prompt->n, prompt->ids, (size_t)prompt->n * sizeof(int32_t));
-        c->sample_id[i] = i < n ? sample_id[i] : 0;
-    }
+    for (int64_t i = 0; i < c->set.batch * c->set.captions; i++)
+        c->sample_id[i] = i < asked ? sample_id[i] : 0;
     nn_decode_input in = { .step = captioner_session_step,
                            .ctx = c->session,
                            .n_images = (int)c->set.batch,
@@ -169,14 +171,17 @@ nn_status captioning_write(captioning *c, int which, const uint64_t *sample_id, 
                            .prompt = c->prompts,
                            .sample_id = c->sample_id };
     NN_TRY(nn_decode(&o, &in, c->ids, c->decoded));
-    for (int i = 0; i < n; i++) {
+    for (int64_t i = 0; i < asked; i++) {
         const nn_decoded *d = &c->decoded[i];
-        int generated = d->length - prompt->n;
+        const int32_t *generated = c->ids + i * o.max_length + prompt->n;
+        out[i] = (caption){ .text = out[i].text,
+                            .tokens = d->length - prompt->n - d->ended,
+                            .logprob = d->log_prob,
+                            .score = d->key,
+                            .ids = generated,
+                            .n_ids = d->length - prompt->n };
         nn_text_clear(&out[i].text);
-        NN_TRY(caption_detokenize(&c->model->words, c->ids + (int64_t)i * o.max_length + prompt->n,
-                                  generated, &out[i].text));
-        out[i].tokens = generated - d->ended;
-        out[i].logprob = d->log_prob;
+        NN_TRY(caption_detokenize(&c->model->words, generated, out[i].n_ids, &out[i].text));
     }
     return NN_OK;
 }

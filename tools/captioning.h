@@ -9,6 +9,7 @@
 /* How captions are searched for. */
 typedef struct captioning_settings {
     int64_t batch, beams, most_tokens, least_tokens, top_k, seed;
+    int64_t captions;        /* of a picture with one prefix; see n_returned of nn_decode_options */
     int method, length_rule; /* indices in captioning_methods, captioning_length_rules */
     double temperature, top_p, length_penalty, repetition_penalty;
 } captioning_settings;
@@ -17,8 +18,8 @@ extern const char *const captioning_methods[];      /* in the order of nn_decode
 extern const char *const captioning_length_rules[]; /* in the order of nn_decode_rule */
 
 #define CAPTIONING_DEFAULTS                                                                        \
-    .beams = 3, .most_tokens = 64, .temperature = 1, .top_p = 1, .length_penalty = 1,              \
-    .repetition_penalty = 1
+    .beams = 3, .captions = 1, .most_tokens = 64, .temperature = 1, .top_p = 1,                    \
+    .length_penalty = 1, .repetition_penalty = 1
 
 /* Rows of an option table for the settings `s`. */
 #define CAPTIONING_OPTIONS(s)                                                                      \
@@ -84,6 +85,9 @@ typedef struct caption {
     nn_text text;
     int tokens;     /* generated, without the end token */
     double logprob; /* of the whole caption, natural logarithm */
+    double score;   /* what a beam search goes by: logprob over a power of the length */
+    const int32_t *ids;
+    int n_ids; /* generated, end token included; valid until the next captioning_write */
 } caption;
 
 enum { CAPTIONING_PREFIXES = CAPTIONER_STYLES };
@@ -102,9 +106,10 @@ void captioning_close(captioning *c); /* NULL is legal */
  * have some. */
 nn_status captioning_look(captioning *c, const nn_image *pictures, int n) NN_CHECKED;
 
-/* Caption the pictures that were looked at, after prefix number `which`. sample_id [n] keys the
- * draws of sampling: a caption is a function of it, not of its place in the batch. out [n] is the
- * caller's; texts are overwritten and the caller's to free. */
+/* Caption the pictures that were looked at, after prefix number `which`. sample_id [n, captions]
+ * keys the draws of sampling: a caption is a function of it, not of its place in the batch. out
+ * [n, captions], the best of a picture first, is the caller's; texts are overwritten and the
+ * caller's to free. */
 nn_status captioning_write(captioning *c, int which, const uint64_t *sample_id, int n,
                            caption *out) NN_CHECKED;
 

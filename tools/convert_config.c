@@ -129,15 +129,16 @@ static nn_status add_blocks(nn_text *out, const char *key, const char *with, con
 
 static nn_status describe_unet(const unet_config *c, nn_text *out)
 {
+    char eps[NN_JSON_REAL];
     NN_TRY(nn_text_add(out,
                        "{\n  \"_class_name\": \"UNet2DConditionModel\",\n"
                        "  \"in_channels\": %lld,\n  \"out_channels\": %lld,\n"
                        "  \"sample_size\": %lld,\n  \"cross_attention_dim\": %lld,\n"
                        "  \"attention_head_dim\": %d,\n  \"layers_per_block\": %d,\n"
-                       "  \"norm_num_groups\": %d,\n  \"norm_eps\": %g,\n",
+                       "  \"norm_num_groups\": %d,\n  \"norm_eps\": %s,\n",
                        (long long)c->in_channels, (long long)c->out_channels,
                        (long long)c->sample_size, (long long)c->cross_attention_dim, c->heads[0],
-                       c->layers_per_block, c->norm_num_groups, c->norm_eps));
+                       c->layers_per_block, c->norm_num_groups, nn_json_real(c->norm_eps, eps)));
     NN_TRY(add_list(out, "block_out_channels", c->block_out_channels, c->n_blocks));
     NN_TRY(add_blocks(out, "down_block_types", "CrossAttnDownBlock2D", "DownBlock2D", c->down_cross,
                       c->n_blocks));
@@ -149,14 +150,15 @@ static nn_status describe_unet(const unet_config *c, nn_text *out)
 
 static nn_status describe_vae(const vae_config *c, nn_text *out)
 {
+    char scaling_factor[NN_JSON_REAL];
     NN_TRY(nn_text_add(out,
                        "{\n  \"_class_name\": \"AutoencoderKL\",\n"
                        "  \"in_channels\": %lld,\n  \"out_channels\": %lld,\n"
                        "  \"latent_channels\": %lld,\n  \"layers_per_block\": %d,\n"
-                       "  \"norm_num_groups\": %d,\n  \"scaling_factor\": %g,\n",
+                       "  \"norm_num_groups\": %d,\n  \"scaling_factor\": %s,\n",
                        (long long)c->in_channels, (long long)c->out_channels,
                        (long long)c->latent_channels, c->layers_per_block, c->norm_num_groups,
-                       c->scaling_factor));
+                       nn_json_real(c->scaling_factor, scaling_factor)));
     NN_TRY(add_list(out, "block_out_channels", c->block_out_channels, c->n_blocks));
     NN_TRY(add_blocks(out, "down_block_types", "DownEncoderBlock2D", NULL, NULL, c->n_blocks));
     NN_TRY(add_blocks(out, "up_block_types", "UpDecoderBlock2D", NULL, NULL, c->n_blocks));
@@ -165,24 +167,25 @@ static nn_status describe_vae(const vae_config *c, nn_text *out)
 
 static nn_status describe_text(const clip_text_config *c, nn_text *out)
 {
+    char eps[NN_JSON_REAL];
     return nn_text_add(
         out,
         "{\n  \"architectures\": [\"CLIPTextModel\"],\n  \"model_type\": \"clip_text_model\",\n"
         "  \"vocab_size\": %lld,\n  \"hidden_size\": %lld,\n  \"intermediate_size\": %lld,\n"
         "  \"max_position_embeddings\": %lld,\n  \"num_hidden_layers\": %d,\n"
         "  \"num_attention_heads\": %d,\n  \"hidden_act\": \"quick_gelu\",\n"
-        "  \"layer_norm_eps\": %g,\n  \"projection_dim\": %lld,\n  \"bos_token_id\": 0,\n"
+        "  \"layer_norm_eps\": %s,\n  \"projection_dim\": %lld,\n  \"bos_token_id\": 0,\n"
         "  \"eos_token_id\": 2,\n  \"pad_token_id\": 1\n}\n",
         (long long)c->vocab_size, (long long)c->hidden_size, (long long)c->intermediate_size,
-        (long long)c->max_positions, c->n_layers, c->heads, c->eps, (long long)c->hidden_size);
+        (long long)c->max_positions, c->n_layers, c->heads, nn_json_real(c->eps, eps),
+        (long long)c->hidden_size);
 }
 
 static nn_status describe_blip(const captioner_config *c, nn_text *out)
 {
-    NN_TRY(nn_text_add(out, "{\n  \"architectures\": [\"BlipForConditionalGeneration\"],\n"
-                            "  \"model_type\": \"blip\",\n"));
+    NN_TRY(nn_text_add(out, "{\n  \"architectures\": [\"BlipForConditionalGeneration\"],\n"));
     NN_TRY(captioner_config_write(c, out));
-    return nn_text_add(out, "  \"tie_word_embeddings\": %s\n}\n", c->text.tied ? "true" : "false");
+    return nn_text_add(out, "  \"model_type\": \"blip\"\n}\n");
 }
 
 /* -- read -- */

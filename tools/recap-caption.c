@@ -2,13 +2,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "data/json.h"
 #include "engine/base/alloc.h"
 #include "engine/base/file.h"
 #include "tools/captioning.h"
 
 static captioning_settings set = { CAPTIONING_DEFAULTS, .batch = 16, .method = NN_DECODE_BEAM };
 static const char *model_dir, *column, *prompt;
-static int64_t n_captions = 1;
+static int format;
+static const char *const formats[] = { "text", "jsonl", NULL };
+enum { AS_TEXT, AS_JSONL };
 static device_settings on = DEVICE_DEFAULTS;
 
 enum { MOST_FILE_BYTES = 256 << 20 };
@@ -30,10 +33,16 @@ static const nn_option options[] = {
       .excludes = "column",
       .help = "words that the caption goes on from; they are not printed" },
     { .name = "num-captions",
-      .integer = &n_captions,
+      .integer = &set.captions,
       .low = 1,
       .high = 1000,
-      .help = "captions a picture; more than one with --method sample" },
+      .help = "captions a picture: draws, or the best that a beam search found" },
+    { .name = "format",
+      .choice = &format,
+      .choices = formats,
+      .help =
+          "text: picture, tab, caption; jsonl: an object a caption, with its log-probability and "
+          "ids, or an object with the error of a picture that cannot be read" },
     CAPTIONING_OPTIONS(set),
     DEVICE_OPTIONS(on),
     { 0 },
@@ -49,7 +58,45 @@ static nn_status read_picture(const char *path, nn_image *out)
     return status;
 }
 
-/* Pictures that cannot be read stay empty and are told on stderr. */
+static nn_status write_error(const char *path, const char *what)
+{
+    nn_text line = { 0 };
+    nn_status status = nn_text_add(&line, "{\"picture\": ");
+    if (status == NN_OK) status = nn_json_write_string(&line, path);
+    if (status == NN_OK) status = nn_text_add(&line, ", \"error\": ");
+    if (status == NN_OK) status = nn_json_write_string(&line, what);
+    if (status == NN_OK) printf("%s}\n", line.text);
+    nn_text_free(&line);
+    return status;
+}
+
+static nn_status add_caption(const char *path, const caption *c, nn_text *line)
+{
+    NN_TRY(nn_text_add(line, "{\"picture\": "));
+    NN_TRY(nn_json_write_string(line, path));
+    NN_TRY(nn_text_add(line, ", \"caption\": "));
+    NN_TRY(nn_json_write_string(line, c->text.text));
+    NN_TRY(nn_text_add(line, ", \"logprob\": %.9g, \"score\": %.9g, \"ids\": [", c->logprob,
+                       c->score));
+    for (int i = 0; i < c->n_ids; i++) NN_TRY(nn_text_add(line, "%s%d", i ? ", " : "", c->ids[i]));
+    return nn_text_add(line, "]}");
+}
+
+static nn_status write_caption(const char *path, const caption *c)
+{
+    nn_text line = { 0 };
+    nn_status status = NN_OK;
+    if (format == AS_TEXT)
+        printf("%s\t%s\n", path, c->text.text);
+    else {
+        status = add_caption(path, c, &line);
+        if (status == NN_OK) printf("%s\n", line.text);
+    }
+    nn_text_free(&line);
+    return status;
+}
+
+/* Pictures that cannot be read stay empty and are told on stderr; as JSON, on stdout too. */
 static nn_status read_pictures(const char *const *paths, int n, nn_image *pictures, int *n_bad)
 {
     int bad = 0;
@@ -59,6 +106,7 @@ static nn_status read_pictures(const char *const *paths, int n, nn_image *pictur
         if (status == NN_OK) continue;
         pictures[i] = (nn_image){ 0 };
         fprintf(stderr, "%s\n", nn_error_message());
+        if (format == AS_JSONL) NN_TRY(write_error(paths[i], nn_error_message()));
         bad++;
     }
     *n_bad += bad;
@@ -69,16 +117,15 @@ static nn_status caption_batch(captioning *c, const char *const *paths, const nn
                                int n, caption *out)
 {
     bool any = false;
-    uint64_t *id = nn_alloc(n, sizeof(*id));
+    const int64_t each = set.captions;
+    uint64_t *id = nn_alloc(n * each, sizeof(*id));
     NN_NEED(id);
+    for (int64_t i = 0; i < n * each; i++) id[i] = (uint64_t)(i % each);
     for (int i = 0; i < n; i++) any |= pictures[i].rgb != NULL;
     nn_status status = any ? captioning_look(c, pictures, n) : NN_OK;
-    for (int64_t k = 0; k < n_captions && any && status == NN_OK; k++) {
-        for (int i = 0; i < n; i++) id[i] = (uint64_t)k;
-        status = captioning_write(c, 0, id, n, out);
-        for (int i = 0; i < n && status == NN_OK; i++)
-            if (pictures[i].rgb) printf("%s\t%s\n", paths[i], out[i].text.text);
-    }
+    if (any && status == NN_OK) status = captioning_write(c, 0, id, n, out);
+    for (int64_t i = 0; i < n * each && any && status == NN_OK; i++)
+        if (pictures[i / each].rgb) status = write_caption(paths[i / each], &out[i]);
     nn_free(id);
     return status;
 }
@@ -89,7 +136,7 @@ static nn_status caption_all(const nn_cli *cli, captioning *c)
     nn_status status = NN_OK;
     nn_image *pictures = nn_alloc(set.batch, sizeof(*pictures));
     NN_NEED(pictures);
-    caption *out = nn_alloc(set.batch, sizeof(*out));
+    caption *out = nn_alloc(set.batch * set.captions, sizeof(*out));
     if (!out) status = NN_MEMORY;
     for (int at = 0; at < cli->n_arguments && status == NN_OK; at += (int)set.batch) {
         int n = (int)nn_min(set.batch, cli->n_arguments - at);
@@ -99,7 +146,7 @@ static nn_status caption_all(const nn_cli *cli, captioning *c)
         if (status == NN_OK && nn_cli_interrupted())
             status = nn_fail(NN_INTERRUPTED, "interrupted; what is printed is complete");
     }
-    for (int64_t i = 0; out && i < set.batch; i++) nn_text_free(&out[i].text);
+    for (int64_t i = 0; out && i < set.batch * set.captions; i++) nn_text_free(&out[i].text);
     nn_free(out);
     nn_free(pictures);
     NN_TRY(status);
@@ -135,10 +182,11 @@ static nn_status open_and_caption(const nn_cli *cli, nn_device *device)
 static nn_status run(const nn_cli *cli)
 {
     nn_device *device;
-    if (n_captions > 1 && set.method != NN_DECODE_SAMPLE)
+    if (set.captions > 1 && set.method != NN_DECODE_SAMPLE &&
+        (set.method != NN_DECODE_BEAM || set.captions > set.beams))
         return nn_fail(NN_ARGUMENT,
-                       "--num-captions %lld needs --method sample; the other methods find one",
-                       (long long)n_captions);
+                       "--num-captions %lld needs --method sample, or beam with --num-beams %lld",
+                       (long long)set.captions, (long long)set.captions);
     set.batch = nn_min(set.batch, cli->n_arguments);
     NN_TRY(device_open(&on, &device));
     nn_status status = open_and_caption(cli, device);
@@ -155,9 +203,8 @@ static const nn_command commands[] = {
       .run = run },
     { 0 },
 };
-static const nn_program program = {
-    "recap-caption", "Writes a caption for each picture: its path, a tab, the caption.", commands
-};
+static const nn_program program = { "recap-caption", "Writes captions for pictures, a line each.",
+                                    commands };
 
 int main(int argc, char **argv)
 {

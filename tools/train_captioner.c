@@ -174,9 +174,12 @@ static nn_status set_styles(captioner_styles *styles)
 {
     static const char *const usual[] = { "short", "short=a short caption:", "long",
                                          "long=a detailed caption:" };
-    for (int i = 0; i < NN_COUNT(usual); i += 2)
-        if (strstr(columns, usual[i]) && !captioner_style(styles, usual[i]))
-            NN_TRY(captioner_styles_parse(usual[i + 1], styles));
+    nn_caption_mix mix;
+    NN_TRY(nn_caption_mix_parse(columns, 0, &mix));
+    for (int k = 0; k < mix.n; k++)
+        for (int i = 0; i < NN_COUNT(usual); i += 2)
+            if (strcmp(mix.column[k], usual[i]) == 0 && !captioner_style(styles, usual[i]))
+                NN_TRY(captioner_styles_parse(usual[i + 1], styles));
     return prefixes ? captioner_styles_parse(prefixes, styles) : NN_OK;
 }
 

@@ -69,20 +69,20 @@ typedef struct decode_case {
     fake_model m;
     int n_images, n_prompt;
     int32_t prompt[MAX_IMAGES * LONGEST];
-    uint64_t sample_id[MAX_IMAGES];
+    uint64_t sample_id[ROWS];
 } decode_case;
 
 typedef struct decoded_batch {
-    int32_t ids[MAX_IMAGES][LONGEST];
-    nn_decoded out[MAX_IMAGES];
+    int32_t ids[ROWS][LONGEST];
+    nn_decoded out[ROWS];
 } decoded_batch;
 
 static inline nn_status decode(decode_case *c, decoded_batch *b)
 {
-    static int32_t ids[MAX_IMAGES * LONGEST];
+    static int32_t ids[ROWS * LONGEST];
     c->m.calls = 0;
     c->m.n_prompt = c->n_prompt;
-    c->m.per_image = c->o.method == NN_DECODE_BEAM ? c->o.n_beams : 1;
+    c->m.per_image = c->o.method == NN_DECODE_BEAM ? c->o.n_beams : c->o.n_returned;
     nn_decode_input in = { .step = fake_step,
                            .ctx = &c->m,
                            .n_images = c->n_images,
@@ -92,7 +92,7 @@ static inline nn_status decode(decode_case *c, decoded_batch *b)
                            .sample_id = c->sample_id };
     memset(b, 0, sizeof *b);
     NN_TRY(nn_decode(&c->o, &in, ids, b->out));
-    for (int i = 0; i < c->n_images; i++)
+    for (int i = 0; i < c->n_images * c->o.n_returned; i++)
         memcpy(b->ids[i], ids + (int64_t)i * c->o.max_length,
                (size_t)b->out[i].length * sizeof(int32_t));
     return NN_OK;
@@ -111,9 +111,9 @@ static inline decode_case make_case(nn_decode_method method, int vocab, int n_im
     c.m.favourite = -1;
     for (int i = 0; i < n_images; i++) {
         c.m.image_id[i] = 100 + (uint64_t)i;
-        c.sample_id[i] = 100 + (uint64_t)i;
         for (int p = 0; p < c.n_prompt; p++) c.prompt[i * c.n_prompt + p] = (2 + i + p) % vocab;
     }
+    for (int i = 0; i < ROWS; i++) c.sample_id[i] = 100 + (uint64_t)i;
     return c;
 }
 

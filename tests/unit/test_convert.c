@@ -279,6 +279,30 @@ static void bias_is_there_twice(void **state)
     nn_weight_file_close(&f);
 }
 
+/* A model that transformers 5 has trained untied: it computes with the second name's tensor, and
+ * has left the first as it was. */
+static void twin_that_differs_wins(void **state)
+{
+    nn_weight_file f, got;
+    static float values[20];
+    (void)state;
+    for (int i = 0; i < NN_COUNT(values); i++) values[i] = (float)(i + 1);
+    OK(nn_safetensors_open(scratch("blip/model.safetensors"), &f));
+    nn_weight *twin =
+        (nn_weight *)nn_weight_file_find(&f, "text_decoder.cls.predictions.decoder.bias");
+    assert_int_equal(twin->bytes, sizeof(values));
+    twin->data = values;
+    OK(nn_safetensors_write(scratch("trained.safetensors"), f.tensor, f.n, NULL, 0));
+    nn_weight_file_close(&f);
+    OK(try_convert(scratch("trained.safetensors"), scratch("blip"), CONVERT_KEEP, scratch("o")));
+    OK(nn_safetensors_open(scratch("o/model.safetensors"), &got));
+    static const char *const names[] = { "text_decoder.cls.predictions.bias",
+                                         "text_decoder.cls.predictions.decoder.bias" };
+    for (int i = 0; i < NN_COUNT(names); i++)
+        assert_memory_equal(nn_weight_file_find(&got, names[i])->data, values, sizeof(values));
+    nn_weight_file_close(&got);
+}
+
 static void refusals(void **state)
 {
     convert_model m;
@@ -369,6 +393,7 @@ int main(void)
         cmocka_unit_test(dtypes),
         cmocka_unit_test(convolutions_and_matrices),
         cmocka_unit_test(bias_is_there_twice),
+        cmocka_unit_test(twin_that_differs_wins),
         cmocka_unit_test(blip_by_shapes),
         cmocka_unit_test(refusals),
     };

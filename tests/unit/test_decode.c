@@ -97,6 +97,27 @@ static void test_batch_independence(void **state)
     }
 }
 
+/* Three sequences of each of two images give what six single runs give. */
+static void test_several_draws_in_one_pass(void **state)
+{
+    (void)state;
+    decode_case c = make_case(NN_DECODE_SAMPLE, 30, 2, 3);
+    decoded_batch all, one;
+    c.o.n_returned = 3;
+    OK(decode(&c, &all));
+    assert_memory_not_equal(all.ids[0], all.ids[1], sizeof all.ids[0]);
+    for (int r = 0; r < 6; r++) {
+        decode_case s = c;
+        const int image = r / 3;
+        s.n_images = s.o.n_returned = 1;
+        s.m.image_id[0] = c.m.image_id[image];
+        s.sample_id[0] = c.sample_id[r];
+        memcpy(s.prompt, c.prompt + image * c.n_prompt, (size_t)c.n_prompt * sizeof(int32_t));
+        OK(decode(&s, &one));
+        assert_same(&all, r, &one, 0);
+    }
+}
+
 /* Frequencies of the first sampled token over many sample ids, against the exact distribution. */
 static void frequencies(decode_case *c, int draws, double *share)
 {
@@ -214,6 +235,10 @@ static void test_wrong_arguments(void **state)
     WRONG(c.n_prompt = 0);
     WRONG(c.n_images = 0);
     WRONG(c.m.vocab = 1);
+    WRONG(c.o.n_returned = 0);
+    WRONG(c.o.n_returned = INT32_MAX);
+    WRONG((c.o.method = NN_DECODE_GREEDY, c.o.n_returned = 2));
+    WRONG((c.o.method = NN_DECODE_BEAM, c.o.n_returned = 4));
     WRONG((c.o.method = NN_DECODE_BEAM, c.o.n_beams = 0));
     WRONG((c.o.method = NN_DECODE_BEAM, c.o.n_beams = INT32_MAX));
 }
@@ -265,6 +290,7 @@ int main(void)
         cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_repetition_penalty),
         cmocka_unit_test(test_batch_independence),
+        cmocka_unit_test(test_several_draws_in_one_pass),
         cmocka_unit_test(test_sampling_distribution),
         cmocka_unit_test(test_sampling_keys),
         cmocka_unit_test(test_min_length),

@@ -63,8 +63,8 @@ static int best_of(hypothesis *done, int n_done, int n)
     return n_done < n ? n_done : n;
 }
 
-/* Beam search as the rule is written down, one image, in double. */
-static hypothesis naive_beam(const decode_case *c, int image)
+/* Beam search as the rule is written down, one image, in double: n_beams sequences, best first. */
+static const hypothesis *naive_beam(const decode_case *c, int image)
 {
     static hypothesis all[MAX_BEAMS * MAX_VOCAB], run[MAX_BEAMS], done[2 * MAX_BEAMS];
     const int n = c->o.n_beams;
@@ -88,7 +88,7 @@ static hypothesis naive_beam(const decode_case *c, int image)
             memcpy(done + n_done, run, (size_t)n * sizeof(*run));
             n_done = best_of(done, n_done + n, n);
         }
-        if (last || stop) return done[0];
+        if (last || stop) return done;
     }
 }
 
@@ -107,15 +107,18 @@ static void test_beam_against_rule(void **state)
         c.o.repetition_penalty = seed / 11 % 2 ? 1.3 : 1;
         c.m.favourite = c.o.eos;
         c.m.bonus = (float)(seed / 2 % 3) * 1.5f;
-        hypothesis want = naive_beam(&c, 0);
+        c.o.n_returned = 1 + (int)(seed / 5 % (uint64_t)c.o.n_beams);
+        const hypothesis *want = naive_beam(&c, 0);
         decoded_batch got;
         OK(decode(&c, &got));
-        assert_int_equal(got.out[0].length, want.n);
-        assert_memory_equal(got.ids[0], want.ids, (size_t)want.n * sizeof(int32_t));
-        assert_true(fabs(got.out[0].key - want.key) < 1e-5 * (1 + fabs(want.key)));
-        assert_true(fabs(got.out[0].log_prob - want.sum) < 1e-5 * (1 + fabs(want.sum)));
-        assert_int_equal(got.out[0].ended, want.ids[want.n - 1] == c.o.eos);
-        *(got.out[0].ended ? &ended : &cut) += 1;
+        for (int r = 0; r < c.o.n_returned; r++, want++) {
+            assert_int_equal(got.out[r].length, want->n);
+            assert_memory_equal(got.ids[r], want->ids, (size_t)want->n * sizeof(int32_t));
+            assert_true(fabs(got.out[r].key - want->key) < 1e-5 * (1 + fabs(want->key)));
+            assert_true(fabs(got.out[r].log_prob - want->sum) < 1e-5 * (1 + fabs(want->sum)));
+            assert_int_equal(got.out[r].ended, want->ids[want->n - 1] == c.o.eos);
+            *(got.out[r].ended ? &ended : &cut) += 1;
+        }
     }
     assert_true(ended > 100 && cut > 50); /* both ways of ending were exercised */
 }

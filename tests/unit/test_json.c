@@ -1,6 +1,8 @@
 /* Configuration files: defaults, types, messages, unknown keys. */
 #include "tests/unit/scratch.h"
 
+#include <stdlib.h>
+
 #include "data/json.h"
 
 static nn_json parse(const char *text)
@@ -118,12 +120,36 @@ static void writes_strings(void **state)
     nn_text_free(&out);
 }
 
+static void writes_floats_as_such(void **state)
+{
+    static const struct {
+        double value;
+        const char *text;
+    } cases[] = { { 0, "0.0" },
+                  { 1, "1.0" },
+                  { -2, "-2.0" },
+                  { 0.1, "0.1" },
+                  { 1e-12, "1e-12" },
+                  { 1e6, "1e+06" },
+                  { 1234567, "1234567.0" },
+                  { 0.18215, "0.18215" },
+                  { 1.0 / 3, "0.3333333333333333" } };
+    char out[NN_JSON_REAL];
+    (void)state;
+    for (int i = 0; i < NN_COUNT(cases); i++) {
+        assert_string_equal(nn_json_real(cases[i].value, out), cases[i].text);
+        assert_true(strtod(out, NULL) == cases[i].value);
+    }
+    assert_true(strtod(nn_json_real(-0x1.fffffffffffffp-1022, out), NULL) ==
+                -0x1.fffffffffffffp-1022);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_values),   cmocka_unit_test(names_the_mistake),
         cmocka_unit_test(rejects_files),  cmocka_unit_test(lists_unknown_keys),
-        cmocka_unit_test(writes_strings),
+        cmocka_unit_test(writes_strings), cmocka_unit_test(writes_floats_as_such),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
