@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
 """Draws the same pictures with diffusers and with recap-sample, and prints how near they are (PSNR in dB).
 
-    python3 -m venv VENV && VENV/bin/pip install torch diffusers transformers scipy
-    VENV/bin/python tools/dev/parity.py [--model DIR | --full] [--sizes 64x64,72x40] [--steps 10] [CASE...]
+    python3 -m venv VENV && VENV/bin/pip install torch diffusers transformers scipy torchsde
+    VENV/bin/python tools/dev/parity.py [--model DIR] [--full] [--sizes 64x64,72x40] [--steps 10] [CASE...]
 
 The model is a folder, or one that is written here with random weights: small, or of Stable Diffusion 1.4's size with
 --full (4 GB of disk, minutes a picture). Both sides read it, get the same prompts and seeds, and draw their noise from
 torch's CPU generator. Fails if a picture is further away than --least.
+
+dpmpp_sde: diffusers asks a Brownian tree for noise, with a seed of its own; here it is given the same path as ours.
 """
 import argparse
 import fnmatch
+import functools
+import hashlib
 import importlib.util
 import json
 import os
@@ -18,8 +22,9 @@ import sys
 import tempfile
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("cases", nargs="*", default=["*"], metavar="CASE")
-parser.add_argument("--model", help="diffusers folder; otherwise one is made")
+parser.add_argument("cases", nargs="*", default=["*"], metavar="CASE", help="patterns of names; none: make the model")
+parser.add_argument("--model", help="diffusers folder; made if it is not there. Without: one for this run")
+parser.add_argument("--theirs", metavar="DIR", help="keep diffusers' pictures here: a rerun draws ours alone")
 parser.add_argument("--full", action="store_true", help="make one of Stable Diffusion 1.4's size")
 parser.add_argument("--sizes", default="64x64,72x40", help="width x height in pixels, multiples of 8")
 parser.add_argument("--steps", type=int, default=10)
@@ -68,9 +73,11 @@ SAMPLERS = {
     "dpmpp_2m-karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}, ["--karras"]),
     "dpmpp_2m-trailing": ("DPMSolverMultistepScheduler", {"timestep_spacing": "trailing"}, ["--spacing", "trailing"]),
     "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}, []),
+    "dpmpp_sde": ("DPMSolverSDEScheduler", {}, []),
     "unipc": ("UniPCMultistepScheduler", {}, []),
     "unipc-karras": ("UniPCMultistepScheduler", {"use_karras_sigmas": True}, ["--karras"]),
 }
+NEEDS = {"lms": "scipy", "dpmpp_sde": "torchsde"}  # of diffusers' classes
 # Samplers that a picture is started from with, and their strengths. (diffusers' PNDM repeats its second step there.)
 FROM_PICTURE = [("ddim", 0.6), ("euler_ancestral", 0.75), ("heun", 0.5), ("dpmpp_2m", 0.5), ("unipc", 0.9)]
 INPAINT = [("ddim", 0.7), ("euler_ancestral", 1.0), ("dpmpp_2m", 1.0), ("pndm", 1.0)]
@@ -112,6 +119,9 @@ def make_model(folder):
             hidden_act="quick_gelu",
         )
     )
+    if not small:  # as many values as a picture has; the small one has them
+        with torch.no_grad():
+            vae.decoder.conv_out.weight.mul_(6)
     unet.save_pretrained(f"{folder}/unet")
     vae.save_pretrained(f"{folder}/vae")
     text.save_pretrained(f"{folder}/text_encoder")
@@ -119,15 +129,16 @@ def make_model(folder):
     tensors = load_file(weights)
     if not any(name.startswith("text_model.") for name in tensors):  # transformers 5 leaves the published prefix out
         save_file({f"text_model.{name}": t for name, t in tensors.items()}, weights, {"format": "pt"})
-    os.makedirs(f"{folder}/scheduler")
+    os.makedirs(f"{folder}/scheduler", exist_ok=True)
     with open(f"{folder}/scheduler/scheduler_config.json", "w") as f:
         json.dump(SCHEDULER, f)
-    os.makedirs(f"{folder}/tokenizer")
+    os.makedirs(f"{folder}/tokenizer", exist_ok=True)
     for name in ("vocab.json", "merges.txt"):
         with open(f"{args.vocabulary}/{name}") as f, open(f"{folder}/tokenizer/{name}", "w") as g:
             g.write(f.read())
 
 
+@functools.cache
 def load(folder):
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -139,22 +150,41 @@ def load(folder):
     )
 
 
-def pipeline(kind, parts, folder, sampler):
+def pipeline(kind, folder, sampler):
     name, settings, options = SAMPLERS[sampler]
     base = diffusers.PNDMScheduler.from_pretrained(f"{folder}/scheduler")
     # Settings that the file does not have keep the default of the new class, as recap-sample has it.
     config = {k: v for k, v in base.config.items() if k not in base.config.get("_use_default_values", [])}
     scheduler = getattr(diffusers, name).from_config({**config, **settings})
     pipe = kind(
-        **parts, scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        **load(folder), scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe, options
 
 
+class Halves:
+    """The noise of dpmpp_sde as recap-sample has it: drawn for the halves of a step, the whole step's made of them."""
+
+    def __init__(self, like, generator):
+        self.like, self.generator, self.start = like, generator, None
+
+    def __call__(self, sigma, sigma_next):
+        fresh = torch.randn(self.like.shape, generator=self.generator)
+        sigma, sigma_next = float(sigma), float(sigma_next)
+        if sigma != self.start:
+            self.start, self.middle, self.half = sigma, sigma_next, fresh
+            return fresh
+        share = (sigma - self.middle) / (sigma - sigma_next)
+        return share**0.5 * self.half + (1 - share) ** 0.5 * fresh
+
+
 def theirs(pipe, options, **how):
     eta = float(options[options.index("--eta") + 1]) if "--eta" in options else 0.0
     generator = torch.Generator().manual_seed(args.seed)
+    if type(pipe.scheduler).__name__ == "DPMSolverSDEScheduler":
+        module = sys.modules[type(pipe.scheduler).__module__]
+        module.BrownianTreeNoiseSampler = lambda like, *others: Halves(like, generator)
     with torch.inference_mode():
         image = pipe(PROMPT, negative_prompt=NEGATIVE, guidance_scale=GUIDANCE, num_inference_steps=args.steps, eta=eta,
                      generator=generator, output_type="pil", **how).images[0]
@@ -173,13 +203,27 @@ def ours(folder, sampler, options, width, height, more=()):
         return np.asarray(Image.open(f"{out}/a.png").convert("RGB"), dtype=np.float64)
 
 
+def kept(name, width, height, folder, draw):
+    """diffusers' picture: drawn, or from --theirs, where one is of the same weights and settings."""
+    if not args.theirs:
+        return draw()
+    weights = os.stat(f"{folder}/unet/diffusion_pytorch_model.safetensors")
+    what = (name, width, height, args.steps, args.seed, PROMPT, NEGATIVE, GUIDANCE, diffusers.__version__,
+            os.path.abspath(folder), weights.st_size, weights.st_mtime_ns)
+    path = f"{args.theirs}/{name}-{width}x{height}-{hashlib.sha256(repr(what).encode()).hexdigest()[:12]}.png"
+    if not os.path.exists(path):
+        os.makedirs(args.theirs, exist_ok=True)
+        Image.fromarray(draw().astype(np.uint8)).save(path)
+    return np.asarray(Image.open(path), dtype=np.float64)
+
+
 def psnr(a, b):
     error = np.mean((a - b) ** 2)
     return float("inf") if error == 0 else 10 * np.log10(255**2 / error)
 
 
 def pictures(folder, width, height):
-    """A picture to start from and a mask, as files and as PIL images of the size."""
+    """A picture to start from and a mask, as files in the folder and as PIL images of the size."""
     y, x = np.mgrid[0:height, 0:width]
     start = np.stack([(3 * x + y) % 256, (x + 5 * y) % 256, 40 + 0 * x], -1).astype(np.uint8)
     mask = np.where((x > width // 3) & (y > height // 4), 255, 0).astype(np.uint8)
@@ -188,39 +232,39 @@ def pictures(folder, width, height):
     return Image.open(f"{folder}/start.png"), Image.open(f"{folder}/mask.png").convert("L")
 
 
-def cases(folder, parts, width, height):
+def cases(folder, work, width, height):
     """(name, function that returns both pictures)"""
-    start, mask = pictures(folder, width, height)
+    start, mask = pictures(work, width, height)
     size = dict(width=width, height=height)
 
-    def draw(kind, sampler, how, more):
+    def draw(name, kind, sampler, how, more):
         def both():
-            pipe, options = pipeline(kind, parts, folder, sampler)
-            return theirs(pipe, options, **how), ours(folder, sampler, options, width, height, more)
+            a = kept(name, width, height, folder, lambda: theirs(*pipeline(kind, folder, sampler), **how))
+            return a, ours(folder, sampler, SAMPLERS[sampler][2], width, height, more)
 
-        return both
+        return name, both
 
-    from_file = ["--init-image", f"{folder}/start.png", "--strength"]
+    from_file = ["--init-image", f"{work}/start.png", "--strength"]
     for s in SAMPLERS:
-        yield s, draw(diffusers.StableDiffusionPipeline, s, size, [])
+        yield draw(s, diffusers.StableDiffusionPipeline, s, size, [])
     for s, strength in FROM_PICTURE:
         how = dict(image=start, strength=strength)
-        yield f"from-picture-{s}", draw(diffusers.StableDiffusionImg2ImgPipeline, s, how, from_file + [str(strength)])
+        yield draw(f"from-picture-{s}", diffusers.StableDiffusionImg2ImgPipeline, s, how, from_file + [str(strength)])
     for s, strength in INPAINT:
         how = dict(image=start, mask_image=mask, strength=strength, **size)
-        more = from_file + [str(strength), "--mask-image", f"{folder}/mask.png"]
-        yield f"inpaint-{s}", draw(diffusers.StableDiffusionInpaintPipeline, s, how, more)
+        more = from_file + [str(strength), "--mask-image", f"{work}/mask.png"]
+        yield draw(f"inpaint-{s}", diffusers.StableDiffusionInpaintPipeline, s, how, more)
 
 
-def run(folder):
-    parts, failed, drawn = load(folder), 0, 0
+def run(folder, work):
+    failed = drawn = 0
     for size in args.sizes.split(","):
         width, height = (int(n) for n in size.split("x"))
-        for name, both in cases(folder, parts, width, height):
+        for name, both in cases(folder, work, width, height):
             if not any(fnmatch.fnmatch(name, pattern) for pattern in args.cases):
                 continue
-            if name == "lms" and importlib.util.find_spec("scipy") is None:
-                print(f"{size:>9} {name:30} skipped: diffusers' class needs scipy")
+            if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
+                print(f"{size:>9} {name:30} skipped: diffusers' class needs {NEEDS[name]}")
                 continue
             a, b = both()
             db, drawn = psnr(a, b), drawn + 1
@@ -232,9 +276,11 @@ def run(folder):
     return 1 if failed or not drawn else 0
 
 
-if args.model:
-    sys.exit(run(args.model))
-with tempfile.TemporaryDirectory() as made:
-    make_model(made)
-    code = run(made)
+with tempfile.TemporaryDirectory() as work:
+    model = args.model or f"{work}/model"
+    if not os.path.exists(model):
+        made = model.rstrip("/") + ".part"
+        make_model(made)
+        os.rename(made, model)  # whole or not at all
+    code = run(model, work) if args.cases != ["none"] else 0
 sys.exit(code)
