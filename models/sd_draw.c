@@ -16,6 +16,7 @@ typedef struct work {
     int64_t batch, h, w, elems;           /* elems: of one latent */
     float *x, *input, *predicted, *fresh; /* [batch, elems] each; fresh: noise of this step */
     float *first, *start;                 /* the first noise, and the canvas as latents */
+    float *surroundings;                  /* [batch, h, w, 1 + L] for UNets that fill in */
 } work;
 
 static bool has_picture(const work *j)
@@ -32,7 +33,7 @@ static bool has_mask(const work *j)
 static void draw_noise(work *j, const char *stream, int index, float *out)
 {
     for (int64_t i = 0; i < j->batch; i++)
-        sd_noise_draw(&j->noises[i], stream, (uint64_t)index, j->h, j->w, j->m->unet.in_channels,
+        sd_noise_draw(&j->noises[i], stream, (uint64_t)index, j->h, j->w, j->m->vae.latent_channels,
                       j->input, out + i * j->elems);
 }
 
@@ -45,16 +46,34 @@ static void sample_canvas(work *j)
                   j->start + i * j->elems);
 }
 
+/* Tell the session of the mask and of a sample of what stays. */
+static void surround(work *j)
+{
+    const int64_t l = j->m->vae.latent_channels, places = j->h * j->w;
+    for (int64_t i = 0; i < j->batch; i++) {
+        float *to = j->surroundings + i * places * (1 + l), *latent = j->predicted;
+        sd_latent(&j->m->vae, places, j->canvas->grey, j->fresh + i * j->elems, latent);
+        for (int64_t p = 0; p < places; p++) {
+            to[p * (1 + l)] = j->canvas->mask[p] ? 1 : 0;
+            memcpy(to + p * (1 + l) + 1, latent + p * l, (size_t)l * sizeof(float));
+        }
+    }
+    sd_session_surround(j->session, j->surroundings);
+}
+
 /* x before the first call, which *call gets. */
 static nn_status begin(work *j, int *call)
 {
     const int64_t n = j->batch * j->elems;
+    const bool anew = !has_picture(j) || (has_mask(j) && j->canvas->strength >= 1);
     *call = 0;
-    if (has_picture(j)) sample_canvas(j);
+    /* The draws are the reference's: it encodes the picture where the loop needs it, and the masked
+     * picture always, also for UNets that do not take it. */
+    if (has_picture(j) && !(anew && j->surroundings)) sample_canvas(j);
     draw_noise(j, "sample", 0, j->first);
-    /* The reference encodes the masked picture too, for UNets that take it, and draws for it. */
     if (has_mask(j)) draw_noise(j, "posterior", 1, j->fresh);
-    if (!has_picture(j) || (has_mask(j) && j->canvas->strength >= 1)) {
+    if (j->surroundings) surround(j);
+    if (anew) {
         const float sigma = nn_sampler_init_noise_sigma(j->sampler);
         for (int64_t k = 0; k < n; k++) j->x[k] = sigma * j->first[k];
         return NN_OK;
@@ -72,7 +91,7 @@ static nn_status begin(work *j, int *call)
 /* What the mask keeps, at the noise level that `call` has left. */
 static void keep_canvas(work *j, int call)
 {
-    const int64_t c = j->m->unet.in_channels, places = j->h * j->w;
+    const int64_t c = j->m->vae.latent_channels, places = j->h * j->w;
     const float *kept = j->start;
     if (call + 1 < nn_sampler_calls(j->sampler)) {
         nn_sampler_add_noise(j->sampler, call + 1, j->start, j->first, j->input);
@@ -99,7 +118,7 @@ static nn_status loop(work *j, int call, const sd_watch *watch)
         if (due) nn_sampler_denoise(j->sampler, call, j->predicted, j->x, j->input);
         nn_sampler_step(j->sampler, call, j->predicted, j->x, noisy ? j->fresh : NULL);
         x0 = due ? memcpy(j->predicted, j->input, all * sizeof(float)) : NULL;
-        if (has_mask(j)) keep_canvas(j, call);
+        if (has_mask(j) && !j->surroundings) keep_canvas(j, call);
     }
     return NN_OK;
 }
@@ -114,6 +133,10 @@ static nn_status reserve(work *j, const uint64_t *seeds, int64_t n)
     j->fresh = j->x + 3 * all;
     j->first = j->x + 4 * all;
     if (has_picture(j)) j->start = j->x + 5 * all;
+    if (sd_fills_in(j->m)) {
+        j->surroundings = nn_alloc(all + j->batch * j->h * j->w, sizeof(float));
+        NN_NEED(j->surroundings);
+    }
     j->noises = nn_alloc(j->batch, sizeof(*j->noises));
     NN_NEED(j->noises);
     for (int64_t i = 0; i < j->batch; i++)
@@ -135,13 +158,19 @@ nn_status sd_draw(sd_session *s, const sd_draw_options *o, int64_t n, const uint
                .w = size->latent_width };
     int call;
     NN_ASSERT(n >= 1 && n <= j.batch);
-    j.elems = j.h * j.w * j.m->unet.in_channels;
+    if (sd_fills_in(j.m) && !(has_mask(&j) && canvas->grey))
+        return nn_fail(NN_ARGUMENT,
+                       "the UNet takes %lld channels: it fills in pictures, and needs "
+                       "one with a mask",
+                       (long long)j.m->unet.in_channels);
+    j.elems = j.h * j.w * j.m->vae.latent_channels;
     nn_status status = reserve(&j, seeds, n);
     if (status == NN_OK) status = begin(&j, &call);
     if (status == NN_OK) status = loop(&j, call, watch);
     if (status == NN_OK) memcpy(latents, j.x, (size_t)(n * j.elems) * sizeof(float));
     nn_sampler_destroy(j.sampler);
     nn_free(j.noises);
+    nn_free(j.surroundings);
     nn_free(j.x);
     return status;
 }

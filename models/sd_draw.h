@@ -1,7 +1,7 @@
 /* Pictures' latents from prompts: noise, the loop over the sampler's calls, pictures to start from
  * and masks. The formulas and the order of the random draws are those of diffusers'
- * StableDiffusionPipeline, ...Img2ImgPipeline and ...InpaintPipeline (UNets of 4 channels), with a
- * generator for each picture. */
+ * StableDiffusionPipeline, ...Img2ImgPipeline and ...InpaintPipeline (UNets of 4 and of 9
+ * channels), with a generator for each picture. */
 #ifndef MODELS_SD_DRAW_H
 #define MODELS_SD_DRAW_H
 
@@ -32,6 +32,8 @@ typedef struct sd_canvas {
     const float *moments; /* [h, w, 2L] from the codec's encoder; NULL = start from noise */
     const uint8_t *mask;  /* [h, w]: 0 = the picture stays; NULL = all is drawn anew */
     double strength;      /* 0 .. 1: the share of the steps that is taken */
+    const float *grey;    /* as moments, of the picture that is 0 where it is drawn anew; used by
+                           * UNets that fill in alone (sd_fills_in), which need it and the mask */
 } sd_canvas;
 
 typedef struct sd_draw_options {
@@ -54,8 +56,9 @@ typedef struct sd_watch {
 /* Latents [n, h, w, L] as the codec's decoder takes them (sd_codec_decode) for n <= batch pictures
  * with the prompts that the session holds; the rest of the batch repeats the last. seeds [n]. With
  * a mask, latents outside it are at every step those of the canvas at that noise level, and at the
- * end exactly those of the canvas. canvas and watch may be NULL. Errors: those of
- * nn_sampler_create; NN_ARGUMENT when strength leaves no step. */
+ * end exactly those of the canvas; a UNet that fills in is told of the canvas instead, and what it
+ * draws is the result. canvas and watch may be NULL. Errors: those of nn_sampler_create;
+ * NN_ARGUMENT when strength leaves no step, or a UNet that fills in has nothing to fill. */
 nn_status sd_draw(sd_session *s, const sd_draw_options *o, int64_t n, const uint64_t *seeds,
                   const sd_canvas *canvas, const sd_watch *watch, float *latents) NN_CHECKED;
 

@@ -20,6 +20,7 @@ struct sd_session {
     sd_session_options o;
     int64_t rows;         /* of the step: two for each picture where guided */
     int64_t latent_elems; /* of one picture */
+    int64_t beside;       /* channels of the UNet's input beside the latent's */
     int64_t words;        /* ids of a prompt */
     nn_graph *window_graph, *text_graph, *step_graph;
     nn_plan *window, *text, *step;
@@ -27,6 +28,7 @@ struct sd_session {
     int n_channels;
     channel channels[2 * UNET_MAX_TEXTS];
     float *context_now, *both; /* of one prompt; model input or output of all passes */
+    float *surroundings;       /* [batch, h, w, beside]; NULL = there are none */
     int32_t *row_ids;          /* [rows, words]: what the channels hold, -1 = nothing yet */
     float *row_weight;
     int64_t n_encoded;
@@ -110,8 +112,13 @@ static nn_status make_step(sd_session *s, const unet_text *made)
 
 static nn_status reserve(sd_session *s)
 {
-    s->both = nn_alloc(s->rows * s->latent_elems, sizeof(*s->both));
+    const int64_t places = s->o.latent_height * s->o.latent_width;
+    s->both = nn_alloc(s->rows * places * s->m->unet.in_channels, sizeof(*s->both));
     NN_NEED(s->both);
+    if (s->beside) {
+        s->surroundings = nn_alloc(s->o.batch * places * s->beside, sizeof(*s->surroundings));
+        NN_NEED(s->surroundings);
+    }
     s->context_now = nn_alloc(s->words * s->m->text.hidden_size, sizeof(*s->context_now));
     NN_NEED(s->context_now);
     s->row_ids = nn_alloc(s->rows * s->words, sizeof(*s->row_ids));
@@ -130,12 +137,13 @@ static nn_status open_session(sd_session *s)
 {
     unet_text made;
     const unet_config *c = &s->m->unet;
-    if (c->in_channels != c->out_channels || c->in_channels != s->m->vae.latent_channels)
+    const int64_t l = s->m->vae.latent_channels;
+    if (c->out_channels != l || (c->in_channels != l && !sd_fills_in(s->m)))
         return nn_fail(NN_UNSUPPORTED,
-                       "the UNet turns %lld channels into %lld and the codec has %lld; only equal "
-                       "numbers are known",
-                       (long long)c->in_channels, (long long)c->out_channels,
-                       (long long)s->m->vae.latent_channels);
+                       "the UNet turns %lld channels into %lld and the codec has %lld; known are "
+                       "%lld to %lld, and %lld to %lld of UNets that fill in pictures",
+                       (long long)c->in_channels, (long long)c->out_channels, (long long)l,
+                       (long long)l, (long long)l, (long long)(2 * l + 1), (long long)l);
     NN_TRY(make_window(s));
     NN_TRY(make_text(s, &made));
     NN_TRY(make_step(s, &made));
@@ -153,7 +161,8 @@ nn_status sd_session_create(const sd_model *m, nn_device *device, const sd_sessi
     s->device = device;
     s->o = *o;
     s->rows = o->batch * (o->guided ? 2 : 1);
-    s->latent_elems = o->latent_height * o->latent_width * m->unet.in_channels;
+    s->latent_elems = o->latent_height * o->latent_width * m->vae.latent_channels;
+    s->beside = m->unet.in_channels - m->vae.latent_channels;
     s->words = o->windows * m->text.max_positions;
     nn_status status = open_session(s);
     if (status == NN_OK)
@@ -174,6 +183,7 @@ void sd_session_destroy(sd_session *s)
     nn_graph_destroy(s->step_graph);
     for (int i = 0; i < s->n_channels; i++) nn_free(s->channels[i].rows);
     nn_free(s->both);
+    nn_free(s->surroundings);
     nn_free(s->context_now);
     nn_free(s->row_ids);
     nn_free(s->row_weight);
@@ -282,12 +292,34 @@ nn_status sd_session_prompts(sd_session *s, const sd_prompt *const prompts[],
 
 /* -- a step -- */
 
+void sd_session_surround(sd_session *s, const float *surroundings)
+{
+    const int64_t places = s->o.latent_height * s->o.latent_width;
+    NN_ASSERT(s->surroundings);
+    memcpy(s->surroundings, surroundings,
+           (size_t)(s->o.batch * places * s->beside) * sizeof(float));
+}
+
+/* The UNet's input for all passes: each place has its latent and its surroundings. */
+static void make_input(sd_session *s, const float *latents)
+{
+    const int64_t c = s->m->unet.in_channels, l = c - s->beside;
+    const int64_t places = s->o.batch * s->o.latent_height * s->o.latent_width;
+    for (int64_t p = 0; p < places && s->beside; p++) {
+        memcpy(s->both + p * c, latents + p * l, (size_t)l * sizeof(float));
+        memcpy(s->both + p * c + l, s->surroundings + p * s->beside,
+               (size_t)s->beside * sizeof(float));
+    }
+    if (!s->beside) memcpy(s->both, latents, (size_t)(places * c) * sizeof(float));
+    for (int64_t k = 1; k < s->rows / s->o.batch; k++)
+        memcpy(s->both + k * places * c, s->both, (size_t)(places * c) * sizeof(float));
+}
+
 nn_status sd_session_predict(sd_session *s, const float *latents, float t, double guidance,
                              double rescale, float *out)
 {
     const int64_t n = s->o.batch * s->latent_elems;
-    for (int64_t p = 0; p < s->rows / s->o.batch; p++)
-        memcpy(s->both + p * n, latents, (size_t)n * sizeof(float));
+    make_input(s, latents);
     NN_TRY(nn_plan_write(s->step, s->latent, s->both));
     for (int64_t i = 0; i < s->rows; i++) s->both[i] = t; /* rows <= elements of the latents */
     NN_TRY(nn_plan_write(s->step, s->t, s->both));

@@ -37,6 +37,11 @@ void sd_prompt_emphasise(const sd_prompt *p, int window, int64_t width, float *e
 /* Rows of prompts that were encoded since the session was made: equal ones are encoded once. */
 int64_t sd_session_encoded(const sd_session *s);
 
+/* What a UNet that fills in pictures (sd_fills_in) is told at every step beside the latents:
+ * [batch, h, w, 1 + L], 1 where the picture is drawn anew and 0 elsewhere, then the latents of the
+ * picture whose drawn part is grey. Copied; before the first step. */
+void sd_session_surround(sd_session *s, const float *surroundings);
+
 /* Model output for latents [batch, h, w, L] at timestep t, after guidance; rescale: see nn_guide.
  */
 nn_status sd_session_predict(sd_session *s, const float *latents, float t, double guidance,

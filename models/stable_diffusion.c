@@ -36,6 +36,11 @@ nn_status sd_model_configure(const char *dir, const char *vae_dir, sd_model *m)
     return NN_OK;
 }
 
+bool sd_fills_in(const sd_model *m)
+{
+    return m->unet.in_channels == 2 * m->vae.latent_channels + 1;
+}
+
 /* A graph of everything, built only for the parameters that it declares. */
 static nn_status declare(sd_model *m)
 {

@@ -49,6 +49,10 @@ nn_status sd_model_configure(const char *dir, const char *vae_dir, sd_model *out
  */
 nn_status sd_model_save(const sd_model *m, const char *from, const char *dir) NN_CHECKED;
 
+/* Whether the UNet was made to fill in pictures: it takes a mask and the latents of the rest of the
+ * picture beside the latent. Source: runwayml's stable-diffusion-inpainting, 9 channels. */
+bool sd_fills_in(const sd_model *m);
+
 /* The parts as graphs. */
 nn_tensor *sd_text(const sd_model *m, nn_graph *g, nn_tensor *ids, bool recompute);
 nn_tensor *sd_unet(const sd_model *m, nn_graph *g, nn_tensor *latent, nn_tensor *t,

@@ -44,7 +44,8 @@ nn_status sample_run(const sample_settings *set) NN_CHECKED;
 /* {0} = from noise. Owner: sample_canvas_free. */
 typedef struct sample_canvas {
     nn_image picture; /* of the size that is drawn */
-    uint8_t *mask;    /* [h, w] of the latent; 0 = the picture stays */
+    uint8_t *cover;   /* [h, w] of the picture: 0 = it stays */
+    uint8_t *mask;    /* the same of the latent */
 } sample_canvas;
 
 /* Read --init-image and --mask-image; sides that are 0 become those of the picture, rounded down to
@@ -77,6 +78,7 @@ typedef struct sample_engine {
     sd_codec *codec;
     bool tiled;
     float *moments; /* of the canvas */
+    float *grey;    /* of the canvas that is grey where it is drawn anew; NULL = not wanted */
     const uint8_t *mask;
     float *latents; /* [batch] */
 } sample_engine;

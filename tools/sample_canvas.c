@@ -34,26 +34,28 @@ static int grey(const uint8_t *p)
     return (p[0] * 19595 + p[1] * 38470 + p[2] * 7471 + 0x8000) >> 16;
 }
 
-static nn_status make_mask(const nn_image *image, int64_t stride, uint8_t **out)
+static nn_status make_mask(const nn_image *image, int64_t stride, sample_canvas *out)
 {
     const int64_t h = image->height / stride, w = image->width / stride;
-    uint8_t *mask = nn_alloc(h * w, 1);
-    NN_NEED(mask);
+    out->cover = nn_alloc(image->height * image->width, 1);
+    NN_NEED(out->cover);
+    out->mask = nn_alloc(h * w, 1);
+    NN_NEED(out->mask);
+    for (int64_t i = 0; i < image->height * image->width; i++)
+        out->cover[i] = grey(image->rgb + 3 * i) >= 128;
     for (int64_t y = 0; y < h; y++)
         for (int64_t x = 0; x < w; x++)
-            mask[y * w + x] =
-                grey(image->rgb + 3 * (y * stride * image->width + x * stride)) >= 128;
-    *out = mask;
+            out->mask[y * w + x] = out->cover[(y * image->width + x) * stride];
     return NN_OK;
 }
 
 static nn_status read_mask(const char *path, int64_t width, int64_t height, int64_t stride,
-                           uint8_t **mask)
+                           sample_canvas *out)
 {
     nn_image image;
     NN_TRY(read_picture(path, &image));
     nn_status status = resize(&image, width, height);
-    if (status == NN_OK) status = make_mask(&image, stride, mask);
+    if (status == NN_OK) status = make_mask(&image, stride, out);
     nn_image_free(&image);
     return status;
 }
@@ -77,7 +79,7 @@ nn_status sample_canvas_read(const sample_settings *set, int64_t stride, int64_t
                          (long long)*width, (long long)*height, (long long)stride);
     if (status == NN_OK && set->init_image) status = resize(&out->picture, *width, *height);
     if (status == NN_OK && set->mask_image)
-        status = read_mask(set->mask_image, *width, *height, stride, &out->mask);
+        status = read_mask(set->mask_image, *width, *height, stride, out);
     if (status != NN_OK) sample_canvas_free(out);
     return status;
 }
@@ -85,6 +87,7 @@ nn_status sample_canvas_read(const sample_settings *set, int64_t stride, int64_t
 void sample_canvas_free(sample_canvas *c)
 {
     nn_image_free(&c->picture);
+    nn_free(c->cover);
     nn_free(c->mask);
     *c = (sample_canvas){ 0 };
 }

@@ -1,4 +1,6 @@
 /* The networks of recap-sample. */
+#include <string.h>
+
 #include "data/resize.h"
 #include "engine/base/alloc.h"
 #include "tools/sample.h"
@@ -55,26 +57,41 @@ void sample_engine_close(sample_engine *e)
     sd_model_close(&e->model);
     if (e->device) nn_device_close(e->device);
     nn_free(e->moments);
+    nn_free(e->grey);
     nn_free(e->latents);
     *e = (sample_engine){ 0 };
 }
 
-/* The canvas through the codec's encoder. */
-static nn_status encode(sample_engine *e, const nn_image *picture)
+/* A picture through the codec's encoder; 0 where it is covered. */
+static nn_status encode(sample_engine *e, const nn_image *picture, const uint8_t *cover,
+                        float **moments)
 {
     static const float half[] = { 0.5f, 0.5f, 0.5f };
     const int64_t f = vae_stride(&e->model.vae), places = e->height / f * (e->width / f);
     float *image = nn_alloc(e->height * e->width * 3, sizeof(*image));
     NN_NEED(image);
-    e->moments = nn_alloc(places * 2 * e->model.vae.latent_channels, sizeof(*e->moments));
-    nn_status status = e->moments ? NN_OK : NN_MEMORY;
+    *moments = nn_alloc(places * 2 * e->model.vae.latent_channels, sizeof(**moments));
+    nn_status status = *moments ? NN_OK : NN_MEMORY;
     nn_image_to_tensor(picture, image, half, half);
+    for (int64_t i = 0; i < e->height * e->width && cover; i++)
+        if (cover[i]) memset(image + 3 * i, 0, 3 * sizeof(*image));
     if (status == NN_OK)
         status = e->tiled ? sd_codec_encode_tiles(e->codec, e->height, e->width, tile_overlap,
-                                                  image, e->moments)
-                          : sd_codec_encode(e->codec, 1, image, e->moments);
+                                                  image, *moments)
+                          : sd_codec_encode(e->codec, 1, image, *moments);
     nn_free(image);
     return status;
+}
+
+static nn_status encode_canvas(sample_engine *e, const sample_canvas *canvas)
+{
+    if (canvas->picture.rgb) NN_TRY(encode(e, &canvas->picture, NULL, &e->moments));
+    if (!sd_fills_in(&e->model)) return NN_OK;
+    if (canvas->cover) return encode(e, &canvas->picture, canvas->cover, &e->grey);
+    return nn_fail(NN_ARGUMENT,
+                   "%s: this model fills in pictures; give --init-image, the picture, and "
+                   "--mask-image, white where it is drawn anew",
+                   e->set->model);
 }
 
 nn_status sample_engine_prepare(sample_engine *e, int64_t batch, int64_t height, int64_t width,
@@ -95,7 +112,7 @@ nn_status sample_engine_prepare(sample_engine *e, int64_t batch, int64_t height,
     e->latents = nn_alloc(batch * (height / f) * (width / f) * e->model.vae.latent_channels,
                           sizeof(*e->latents));
     NN_NEED(e->latents);
-    return canvas->picture.rgb ? encode(e, &canvas->picture) : NN_OK;
+    return encode_canvas(e, canvas);
 }
 
 /* A session for so many windows. */
@@ -131,7 +148,7 @@ static nn_status set_prompts(sample_engine *e, int64_t n, const sample_picture *
 nn_status sample_engine_draw(sample_engine *e, int64_t n, const sample_picture *pictures,
                              const sd_watch *watch, float *images)
 {
-    const sd_canvas canvas = { e->moments, e->mask, e->set->strength };
+    const sd_canvas canvas = { e->moments, e->mask, e->set->strength, e->grey };
     uint64_t *seeds = nn_alloc(n, sizeof(*seeds));
     NN_NEED(seeds);
     for (int64_t i = 0; i < n; i++) seeds[i] = pictures[i].seed;

@@ -324,6 +324,12 @@ static nn_status work(void *ctx, nn_device *device)
     j->device = device;
     NN_TRY(sd_model_open(model_dir, device, from_scratch ? SD_SCRATCH : SD_LOAD, (uint64_t)set.seed,
                          true, &j->model));
+    if (j->model.unet.in_channels != j->model.vae.latent_channels)
+        return nn_fail(NN_UNSUPPORTED,
+                       "%s: the UNet takes %lld channels, the codec has %lld; only UNets that draw "
+                       "from noise alone can be trained",
+                       model_dir, (long long)j->model.unet.in_channels,
+                       (long long)j->model.vae.latent_channels);
     NN_TRY(open_data(j));
     return train(j);
 }
