@@ -7,6 +7,7 @@
 #include "engine/base/alloc.h"
 #include "engine/base/file.h"
 #include "engine/weights.h"
+#include "models/sd_file.h"
 
 static const nn_prefix unet_names = { "unet.", "" }, text_names = { "text.", "" };
 
@@ -29,11 +30,15 @@ nn_status sd_model_configure(const char *dir, const char *vae_dir, sd_model *m)
     status = nn_noise_schedule_parse(&json, &m->noise);
     nn_json_close(&json);
     NN_TRY(status);
-    if (m->unet.cross_attention_dim != m->text.hidden_size)
-        return nn_fail(NN_SHAPE,
-                       "%s: the UNet expects a context %lld wide, the text encoder gives %lld", dir,
-                       (long long)m->unet.cross_attention_dim, (long long)m->text.hidden_size);
-    return NN_OK;
+    return sd_model_check(m, dir);
+}
+
+nn_status sd_model_check(const sd_model *m, const char *path)
+{
+    if (m->unet.cross_attention_dim == m->text.hidden_size) return NN_OK;
+    return nn_fail(NN_SHAPE,
+                   "%s: the UNet expects a context %lld wide, the text encoder gives %lld", path,
+                   (long long)m->unet.cross_attention_dim, (long long)m->text.hidden_size);
 }
 
 bool sd_fills_in(const sd_model *m)
@@ -61,10 +66,10 @@ static nn_status declare(sd_model *m)
     return status;
 }
 
-static nn_status load_part(nn_params *params, const char *dir, const char *part, nn_network network,
-                           const nn_prefix *names)
+static nn_status load_part(nn_params *params, const char *from, const char *part,
+                           nn_network network, const nn_prefix *names)
 {
-    char *path = nn_format("%s/%s", dir, part);
+    char *path = sd_is_file(from) ? nn_strdup(from) : nn_format("%s/%s", from, part);
     NN_NEED(path);
     nn_status status = nn_params_load_network(params, path, network, names);
     nn_free(path);
@@ -79,24 +84,36 @@ static nn_status fill(const char *dir, sd_start start, uint64_t seed, sd_model *
     return load_part(m->params, dir, "text_encoder", NN_NETWORK_TEXT, &text_names);
 }
 
-static nn_status open_model(const char *dir, nn_device *device, sd_start start, uint64_t seed,
-                            bool with_grads, sd_model *m)
+static nn_status open_tokenizer(const char *dir, nn_clip_bpe *tokenizer)
 {
-    NN_TRY(sd_model_configure(dir, dir, m));
     char *path = nn_format("%s/tokenizer", dir);
     NN_NEED(path);
-    nn_status status = nn_clip_bpe_open(path, &m->tokenizer);
+    nn_status status = nn_clip_bpe_open(path, tokenizer);
     nn_free(path);
-    NN_TRY(status);
+    return status;
+}
+
+/* Configured and with its tokenizer: allocate and fill. */
+static nn_status load(const char *from, nn_device *device, sd_start start, uint64_t seed,
+                      bool with_grads, sd_model *m)
+{
     if (m->tokenizer.end >= m->text.vocab_size)
         return nn_fail(NN_SHAPE, "%s: the tokenizer has ids up to %d, the text encoder knows %lld",
-                       dir, m->tokenizer.end, (long long)m->text.vocab_size);
+                       from, m->tokenizer.end, (long long)m->text.vocab_size);
     NN_TRY(nn_params_create(&m->params));
     NN_TRY(nn_params_create(&m->vae_params));
     NN_TRY(declare(m));
     NN_TRY(nn_params_alloc(m->params, device, with_grads));
     NN_TRY(nn_params_alloc(m->vae_params, device, false));
-    return fill(dir, start, seed, m);
+    return fill(from, start, seed, m);
+}
+
+static nn_status open_model(const char *dir, nn_device *device, sd_start start, uint64_t seed,
+                            bool with_grads, sd_model *m)
+{
+    NN_TRY(sd_model_configure(dir, dir, m));
+    NN_TRY(open_tokenizer(dir, &m->tokenizer));
+    return load(dir, device, start, seed, with_grads, m);
 }
 
 nn_status sd_model_open(const char *dir, nn_device *device, sd_start start, uint64_t seed,
@@ -104,6 +121,26 @@ nn_status sd_model_open(const char *dir, nn_device *device, sd_start start, uint
 {
     *out = (sd_model){ 0 };
     nn_status status = open_model(dir, device, start, seed, with_grads, out);
+    if (status != NN_OK) sd_model_close(out);
+    return status;
+}
+
+static nn_status open_any(const char *path, const char *tokenizer, nn_device *device, sd_model *m)
+{
+    const bool file = sd_is_file(path);
+    NN_TRY(file ? sd_file_configure(path, m) : sd_model_configure(path, path, m));
+    if (tokenizer)
+        NN_TRY(nn_clip_bpe_open(tokenizer, &m->tokenizer));
+    else
+        NN_TRY(file ? sd_file_tokenizer(path, &m->tokenizer) : open_tokenizer(path, &m->tokenizer));
+    return load(path, device, SD_LOAD, 0, false, m);
+}
+
+nn_status sd_model_open_any(const char *path, const char *tokenizer, nn_device *device,
+                            sd_model *out)
+{
+    *out = (sd_model){ 0 };
+    nn_status status = open_any(path, tokenizer, device, out);
     if (status != NN_OK) sd_model_close(out);
     return status;
 }

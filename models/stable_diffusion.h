@@ -7,6 +7,9 @@
  *     DIR/scheduler/scheduler_config.json
  *     DIR/tokenizer/{vocab.json, merges.txt}, or tokenizer.json
  *
+ * or, for drawing, a single file of LDM's layout (.safetensors, .ckpt) that holds all three
+ * networks; its configuration is what their shapes say, and for the rest Stable Diffusion 1.x's.
+ *
  * Weights may also lie in fp16 files, in several parts, or in .bin files, under any of the names
  * that data/layout.h knows.
  *
@@ -40,6 +43,15 @@ typedef enum sd_start {
 nn_status sd_model_open(const char *dir, nn_device *device, sd_start start, uint64_t seed,
                         bool with_grads, sd_model *out) NN_CHECKED;
 void sd_model_close(sd_model *m);
+
+/* A folder or a single file, to draw with. tokenizer: what nn_clip_bpe_open opens; NULL = the
+ * folder's own, and of a single file a folder "tokenizer" beside it, or else the folder that it
+ * lies in. Owner: sd_model_close. Errors: also NN_NOT_FOUND where there is no vocabulary. */
+nn_status sd_model_open_any(const char *path, const char *tokenizer, nn_device *device,
+                            sd_model *out) NN_CHECKED;
+
+/* Whether a path is that of a single file. */
+bool sd_is_file(const char *path);
 
 /* The four configurations alone, and the schedule made from its own: what sd_model_open begins
  * with. vae_dir: the folder that holds vae/, usually dir. Owner: sd_model_close. */

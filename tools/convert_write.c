@@ -5,6 +5,7 @@
 #include "data/safetensors.h"
 #include "engine/base/alloc.h"
 #include "engine/base/log.h"
+#include "models/published.h"
 #include "tools/convert.h"
 
 /* -- tensors -- */
@@ -173,13 +174,6 @@ static nn_status write_network(const convert_model *m, nn_network network, conve
     return status;
 }
 
-static const char schedule[] =
-    "{\n  \"_class_name\": \"PNDMScheduler\",\n  \"beta_start\": 0.00085,\n"
-    "  \"beta_end\": 0.012,\n  \"beta_schedule\": \"scaled_linear\",\n"
-    "  \"num_train_timesteps\": 1000,\n  \"set_alpha_to_one\": false,\n"
-    "  \"skip_prk_steps\": true,\n  \"steps_offset\": 1,\n  \"trained_betas\": null,\n"
-    "  \"clip_sample\": false\n}\n";
-
 /* model_index.json, up to the scheduler's class and behind it. */
 static const char pipeline_begin[] =
     "{\n  \"_class_name\": \"StableDiffusionPipeline\",\n"
@@ -234,7 +228,8 @@ static nn_status write_pipeline(const convert_model *m, const char *out)
                "to %s/tokenizer",
                m->in, out);
     NN_TRY(copy_files(m, steps, out, &n));
-    if (!n) NN_TRY(write_text(out, steps[0], schedule, (int64_t)strlen(schedule)));
+    if (!n)
+        NN_TRY(write_text(out, steps[0], published_schedule, (int64_t)strlen(published_schedule)));
     return write_index(out);
 }
 

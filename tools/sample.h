@@ -12,7 +12,8 @@ enum { SAMPLE_LONG_TRUNCATE, SAMPLE_LONG_WINDOWS };
 
 /* What the command line says. */
 typedef struct sample_settings {
-    const char *model, *prompt, *prompt_file, *negative, *output, *output_dir;
+    const char *model, *tokenizer; /* tokenizer NULL = the model's */
+    const char *prompt, *prompt_file, *negative, *output, *output_dir;
     const char *scheduler; /* NULL = the model's own */
     const char *init_image, *mask_image, *grid, *sheet;
     device_settings on;
@@ -112,9 +113,9 @@ typedef struct sample_info {
     uint64_t seed, model;
 } sample_info;
 
-/* A number that names the weights in a model's folder: of the names and sizes of their files and of
- * 256 blocks spread over each. */
-nn_status sample_model_hash(const char *dir, uint64_t *hash) NN_CHECKED;
+/* A number that names the weights in a model's folder or file: of the names and sizes of their
+ * files and of 256 blocks spread over each. */
+nn_status sample_model_hash(const char *model, uint64_t *hash) NN_CHECKED;
 
 bool sample_is_finite(const float *image, int64_t n);
 

@@ -3,10 +3,18 @@
 
 #include "data/resize.h"
 #include "engine/base/alloc.h"
+#include "models/published.h"
 #include "tools/sample.h"
 
 enum { TILED_FROM = 1024 * 1024, CODEC_BATCH = 8 }; /* pixels of a picture; pictures */
 static const double tile_overlap = 0.25;
+
+static nn_status open_schedule(const char *model, nn_json *json)
+{
+    if (!sd_is_file(model))
+        return nn_json_open_config(model, "scheduler/scheduler_config.json", json);
+    return nn_json_parse(published_schedule, (int64_t)strlen(published_schedule), model, json);
+}
 
 /* The sampler: what the command line says, then the model's scheduler_config.json. */
 static nn_status choose_sampler(const sample_settings *set, sd_draw_options *out)
@@ -14,7 +22,7 @@ static nn_status choose_sampler(const sample_settings *set, sd_draw_options *out
     nn_json json;
     nn_sampler_options file = { 0 };
     const char *name = set->scheduler;
-    NN_TRY(nn_json_open_config(set->model, "scheduler/scheduler_config.json", &json));
+    NN_TRY(open_schedule(set->model, &json));
     nn_status status = nn_sampler_options_parse(&json, &file);
     if (status == NN_OK && !name) status = nn_sampler_name_parse(&json, &name);
     nn_json_close(&json);
@@ -38,7 +46,7 @@ static nn_status open_engine(sample_engine *e)
     device_settings on = e->set->on;
     on.dtype = e->dtype;
     NN_TRY(device_open(&on, &e->device));
-    NN_TRY(sd_model_open(e->set->model, e->device, SD_LOAD, 0, false, &e->model));
+    NN_TRY(sd_model_open_any(e->set->model, e->set->tokenizer, e->device, &e->model));
     return choose_sampler(e->set, &e->draw);
 }
 

@@ -13,7 +13,12 @@ const nn_option sample_options[] = {
       .text = &set.model,
       .value = "DIR",
       .required = true,
-      .help = "diffusers folder" },
+      .help = "diffusers folder, or a single file of LDM (.safetensors, .ckpt)" },
+    { .name = "tokenizer",
+      .text = &set.tokenizer,
+      .value = "DIR",
+      .help = "vocab.json and merges.txt, or a tokenizer.json; without it the model's, and of a "
+              "single file what lies beside it" },
     { .name = "prompt",
       .text = &set.prompt,
       .value = "TEXT",

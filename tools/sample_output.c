@@ -158,15 +158,12 @@ nn_status sample_write_list(const char *dir, const prompts *list, int64_t per_pr
 
 enum { BLOCKS = 256, BLOCK_BYTES = 4096 };
 
-static nn_status hash_file(const char *dir, const char *name, uint64_t *hash)
+static nn_status hash_file(const char *path, uint64_t *hash)
 {
     nn_map map;
-    char *path = nn_format("%s/%s", dir, name);
-    NN_NEED(path);
-    nn_status status = nn_map_open(path, &map);
-    nn_free(path);
-    NN_TRY(status);
-    *hash = nn_mix(*hash, nn_hash_text(name));
+    const char *slash = strrchr(path, '/');
+    NN_TRY(nn_map_open(path, &map));
+    *hash = nn_mix(*hash, nn_hash_text(slash ? slash + 1 : path));
     *hash = nn_mix(*hash, (uint64_t)map.size);
     const int64_t n = nn_min(map.size, BLOCK_BYTES), last = map.size - n;
     for (int64_t k = 0; k < BLOCKS && map.size; k++)
@@ -181,18 +178,23 @@ static nn_status hash_part(const char *path, uint64_t *hash)
     int64_t n;
     NN_TRY(nn_file_list(path, &names, &n));
     nn_status status = NN_OK;
-    for (int64_t i = 0; i < n && status == NN_OK; i++)
-        if (nn_ends_with(names[i], ".safetensors")) status = hash_file(path, names[i], hash);
+    for (int64_t i = 0; i < n && status == NN_OK; i++) {
+        if (!nn_ends_with(names[i], ".safetensors") && !nn_ends_with(names[i], ".bin")) continue;
+        char *file = nn_format("%s/%s", path, names[i]);
+        status = file ? hash_file(file, hash) : NN_MEMORY;
+        nn_free(file);
+    }
     nn_file_list_free(names, n);
     return status;
 }
 
-nn_status sample_model_hash(const char *dir, uint64_t *hash)
+nn_status sample_model_hash(const char *model, uint64_t *hash)
 {
     static const char *const parts[] = { "unet", "text_encoder", "vae" };
     *hash = 0;
+    if (sd_is_file(model)) return hash_file(model, hash);
     for (int i = 0; i < NN_COUNT(parts); i++) {
-        char *path = nn_format("%s/%s", dir, parts[i]);
+        char *path = nn_format("%s/%s", model, parts[i]);
         NN_NEED(path);
         nn_status status = hash_part(path, hash);
         nn_free(path);

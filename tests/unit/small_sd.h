@@ -60,8 +60,13 @@ static inline void small_sd_codec(const char *dir, nn_device *device)
     sd_model_close(&m);
 }
 
-/* Write the folder; scheduler: its scheduler_config.json. The device computes in f32. */
-static inline void small_sd_write(const char *dir, const char *scheduler, nn_device *device)
+/* The config.json of each network, and scheduler_config.json. */
+typedef struct small_sd {
+    const char *unet, *text, *vae, *scheduler;
+} small_sd;
+
+/* Write the folder. The device computes in f32. */
+static inline void small_sd_write_as(const char *dir, const small_sd *as, nn_device *device)
 {
     static const char *const texts[] = { "a red cube",       "a red cube", "two blue spheres",
                                          "two blue spheres", "green",      "green" };
@@ -72,10 +77,10 @@ static inline void small_sd_write(const char *dir, const char *scheduler, nn_dev
         assert_int_equal(nn_file_make_dir(path), NN_OK);
         nn_free(path);
     }
-    small_sd_file(dir, "unet/config.json", small_sd_unet);
-    small_sd_file(dir, "text_encoder/config.json", small_sd_text);
-    small_sd_file(dir, "vae/config.json", small_sd_vae);
-    small_sd_file(dir, "scheduler/scheduler_config.json", scheduler);
+    small_sd_file(dir, "unet/config.json", as->unet);
+    small_sd_file(dir, "text_encoder/config.json", as->text);
+    small_sd_file(dir, "vae/config.json", as->vae);
+    small_sd_file(dir, "scheduler/scheduler_config.json", as->scheduler);
     path = small_sd_path(dir, "tokenizer");
     assert_int_equal(nn_clip_bpe_train(texts, NN_COUNT(texts), 600, path), NN_OK);
     nn_free(path);
@@ -83,6 +88,12 @@ static inline void small_sd_write(const char *dir, const char *scheduler, nn_dev
     assert_int_equal(sd_model_open(dir, device, SD_SCRATCH, 1, false, &m), NN_OK);
     assert_int_equal(sd_model_save(&m, dir, dir), NN_OK);
     sd_model_close(&m);
+}
+
+static inline void small_sd_write(const char *dir, const char *scheduler, nn_device *device)
+{
+    const small_sd as = { small_sd_unet, small_sd_text, small_sd_vae, scheduler };
+    small_sd_write_as(dir, &as, device);
 }
 
 /* Remove the files of a folder, and it. */

@@ -349,14 +349,14 @@ static void test_strength(void **state)
         last = 0;
         for (int percent = 10; percent < 100; percent += 40) {
             const double strength = percent / 100.0;
-            OK(sd_draw(s, &o, 1, &seed, &(sd_canvas){ moments, NULL, strength }, NULL, x));
+            OK(sd_draw(s, &o, 1, &seed, &(sd_canvas){ moments, NULL, strength, NULL }, NULL, x));
             const double off = distance(start, x, ELEMS);
             if (!(off > last))
                 fail_msg("%s: %g at strength %g, %g before", name, off, strength, last);
             last = off;
         }
     }
-    expect_failure(sd_draw(s, &plain, 1, &seed, &(sd_canvas){ moments, NULL, 0.1 }, NULL, x),
+    expect_failure(sd_draw(s, &plain, 1, &seed, &(sd_canvas){ moments, NULL, 0.1, NULL }, NULL, x),
                    NN_ARGUMENT, "strength 0.1");
     sd_session_destroy(s);
 }
@@ -378,7 +378,7 @@ static void test_mask(void **state)
             const double strength = halves / 2.0;
             sd_draw_options o = plain;
             o.scheduler = name;
-            OK(sd_draw(s, &o, 1, &seed, &(sd_canvas){ moments, mask, strength }, NULL, x));
+            OK(sd_draw(s, &o, 1, &seed, &(sd_canvas){ moments, mask, strength, NULL }, NULL, x));
             for (int p = 0; p < H * W; p++)
                 for (int c = 0; c < 4; c++) {
                     const int e = p * 4 + c;
@@ -390,6 +390,71 @@ static void test_mask(void **state)
             assert_true(off > 0.05);
         }
     sd_session_destroy(s);
+}
+
+/* -- UNets that fill in -- */
+
+static float grey[H * W * 8];
+
+static void open_filler(sd_model *m)
+{
+    static const char noise[] = "{\"beta_schedule\": \"scaled_linear\"}";
+    char unet[sizeof(small_sd_unet)];
+    memcpy(unet, small_sd_unet, sizeof(unet));
+    char *channels = strstr(unet, "\"in_channels\": 4");
+    assert_non_null(channels);
+    channels[strlen("\"in_channels\": ")] = '9';
+    small_sd_write_as(scratch("fill"), &(small_sd){ unet, small_sd_text, small_sd_vae, noise },
+                      ref);
+    OK(sd_model_open(scratch("fill"), ref, SD_LOAD, 0, false, m));
+    assert_true(sd_fills_in(m) && !sd_fills_in(&on_ref));
+}
+
+static void fill(sd_session *s, double strength, float *x)
+{
+    const uint64_t seeds[] = { 7, 7 };
+    const sd_canvas canvas = { moments, mask, strength, grey };
+    OK(sd_draw(s, &plain, sd_session_options_of(s)->batch, seeds, &canvas, NULL, x));
+}
+
+/* The picture is what mask and surroundings make it; what is behind the mask is seen at strengths
+ * below 1 alone. */
+static void test_filling_in(void **state)
+{
+    (void)state;
+    const uint64_t seed = 7;
+    sd_model m;
+    float x[ELEMS], y[ELEMS], two[2 * ELEMS];
+    open_filler(&m);
+    sd_session *s = open_session(&m, ref, 1, 1), *both = open_session(&m, ref, 2, 1);
+    make_canvas();
+    noise_fill("grey", grey, NN_COUNT(grey));
+    tell(s, "a red cube", "");
+    tell(both, "a red cube", "");
+    fill(s, 1, x);
+    fill(both, 1, two);
+    assert_memory_equal(two, x, sizeof(x));
+    assert_memory_equal(two + ELEMS, x, sizeof(x));
+    moments[0] += 1;
+    fill(s, 1, y);
+    assert_memory_equal(y, x, sizeof(x));
+    fill(s, 0.5, x);
+    moments[0] += 1;
+    fill(s, 0.5, y);
+    assert_true(distance(x, y, ELEMS) > 1e-3);
+    grey[0] += 1;
+    fill(s, 0.5, x);
+    assert_true(distance(y, x, ELEMS) > 1e-3);
+    mask[0] = !mask[0];
+    fill(s, 0.5, y);
+    assert_true(distance(x, y, ELEMS) > 1e-3);
+    expect_failure(sd_draw(s, &plain, 1, &seed, &(sd_canvas){ moments, mask, 1, NULL }, NULL, x),
+                   NN_ARGUMENT, "9 channels");
+    expect_failure(sd_draw(s, &plain, 1, &seed, NULL, NULL, x), NN_ARGUMENT, "fills in");
+    sd_session_destroy(s);
+    sd_session_destroy(both);
+    sd_model_close(&m);
+    small_sd_remove(scratch("fill"));
 }
 
 static int open_all(void **state)
@@ -427,6 +492,7 @@ int main(void)
         cmocka_unit_test(test_watching),
         cmocka_unit_test(test_strength),
         cmocka_unit_test(test_mask),
+        cmocka_unit_test(test_filling_in),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
