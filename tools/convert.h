@@ -53,6 +53,19 @@ nn_status convert_write_folder(const convert_model *m, convert_dtype dtype,
 nn_status convert_write_file(const convert_model *m, convert_dtype dtype, bool ldm,
                              const char *out) NN_CHECKED;
 
+/* What belongs to Stable Diffusion beside its networks: tokenizer, schedule, model_index.json, and
+ * as they are the parts of a pipeline that are not known here (safety_checker and the like). */
+nn_status convert_write_pipeline(const convert_model *m, const char *out) NN_CHECKED;
+
+/* Copy the files of the model (convert_find) that are there into the folder OUT, under the same
+ * names; names end with NULL. *n gets the number of those that were there. */
+nn_status convert_copy_files(const convert_model *m, const char *const *names, const char *out,
+                             int *n) NN_CHECKED;
+
+/* n bytes as the file OUT/NAME. */
+nn_status convert_write_text(const char *out, const char *name, const char *text,
+                             int64_t n) NN_CHECKED;
+
 /* Print what a file or folder holds. */
 nn_status convert_inspect(const char *path) NN_CHECKED;
 

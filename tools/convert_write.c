@@ -5,7 +5,6 @@
 #include "data/safetensors.h"
 #include "engine/base/alloc.h"
 #include "engine/base/log.h"
-#include "models/published.h"
 #include "tools/convert.h"
 
 /* -- tensors -- */
@@ -128,9 +127,8 @@ static nn_status copy_file(const convert_model *m, const char *name, const char 
     return status;
 }
 
-/* Copy the files that are there; *n gets their number. */
-static nn_status copy_files(const convert_model *m, const char *const *names, const char *out,
-                            int *n)
+nn_status convert_copy_files(const convert_model *m, const char *const *names, const char *out,
+                             int *n)
 {
     for (*n = 0; *names; names++) {
         bool found;
@@ -140,20 +138,11 @@ static nn_status copy_files(const convert_model *m, const char *const *names, co
     return NN_OK;
 }
 
-static nn_status write_text(const char *out, const char *name, const char *text, int64_t n)
+nn_status convert_write_text(const char *out, const char *name, const char *text, int64_t n)
 {
     char *path = nn_format("%s/%s", out, name);
     NN_NEED(path);
     nn_status status = nn_file_write(path, text, n);
-    nn_free(path);
-    return status;
-}
-
-static nn_status make_folder(const char *out, const char *name)
-{
-    char *path = nn_format("%s/%s", out, name);
-    NN_NEED(path);
-    nn_status status = nn_file_make_dir(path);
     nn_free(path);
     return status;
 }
@@ -165,72 +154,13 @@ static nn_status write_network(const convert_model *m, nn_network network, conve
     bool diffusers = network == NN_NETWORK_UNET || network == NN_NETWORK_VAE;
     const nn_text *config = &m->net[network].config;
     NN_TRY(nn_file_make_dir(folder));
-    NN_TRY(write_text(folder, "config.json", config->text, config->length));
+    NN_TRY(convert_write_text(folder, "config.json", config->text, config->length));
     char *path =
         nn_format("%s/%s.safetensors", folder, diffusers ? "diffusion_pytorch_model" : "model");
     NN_NEED(path);
     nn_status status = write_networks(m, (int)network, (int)network, false, dtype, path);
     nn_free(path);
     return status;
-}
-
-/* model_index.json, up to the scheduler's class and behind it. */
-static const char pipeline_begin[] =
-    "{\n  \"_class_name\": \"StableDiffusionPipeline\",\n"
-    "  \"feature_extractor\": [null, null],\n  \"image_encoder\": [null, null],\n"
-    "  \"requires_safety_checker\": false,\n  \"safety_checker\": [null, null],\n"
-    "  \"scheduler\": [\"diffusers\", ";
-static const char pipeline_end[] =
-    "],\n  \"text_encoder\": [\"transformers\", \"CLIPTextModel\"],\n"
-    "  \"tokenizer\": [\"transformers\", \"CLIPTokenizer\"],\n"
-    "  \"unet\": [\"diffusers\", \"UNet2DConditionModel\"],\n"
-    "  \"vae\": [\"diffusers\", \"AutoencoderKL\"]\n}\n";
-
-static nn_status write_index(const char *out)
-{
-    nn_json json;
-    nn_text text = { 0 };
-    const char *class = "PNDMScheduler";
-    char *path = nn_format("%s/scheduler/scheduler_config.json", out);
-    NN_NEED(path);
-    nn_status status = nn_json_open(path, NN_JSON_CONFIG_BYTES, &json);
-    nn_free(path);
-    NN_TRY(status);
-    status = nn_json_string(&json, "_class_name", &class);
-    if (status == NN_OK) status = nn_text_add(&text, "%s", pipeline_begin);
-    if (status == NN_OK) status = nn_json_write_string(&text, class);
-    if (status == NN_OK) status = nn_text_add(&text, "%s", pipeline_end);
-    nn_json_close(&json);
-    if (status == NN_OK) status = write_text(out, "model_index.json", text.text, text.length);
-    nn_text_free(&text);
-    return status;
-}
-
-/* What belongs to Stable Diffusion beside its networks. */
-static nn_status write_pipeline(const convert_model *m, const char *out)
-{
-    static const char *const words[] = {
-        "tokenizer/vocab.json",
-        "tokenizer/merges.txt",
-        "tokenizer/tokenizer.json",
-        "tokenizer/tokenizer_config.json",
-        "tokenizer/special_tokens_map.json",
-        NULL,
-    };
-    static const char *const steps[] = { "scheduler/scheduler_config.json", NULL };
-    int n;
-    NN_TRY(make_folder(out, "scheduler"));
-    NN_TRY(make_folder(out, "tokenizer"));
-    NN_TRY(copy_files(m, words, out, &n));
-    if (!n)
-        nn_log(NN_LOG_WARN,
-               "%s: has no tokenizer; give --like a folder that has one, or copy it "
-               "to %s/tokenizer",
-               m->in, out);
-    NN_TRY(copy_files(m, steps, out, &n));
-    if (!n)
-        NN_TRY(write_text(out, steps[0], published_schedule, (int64_t)strlen(published_schedule)));
-    return write_index(out);
 }
 
 static const char processor[] =
@@ -253,18 +183,18 @@ static nn_status write_captioner(const convert_model *m, const char *out)
     long long side = (long long)m->blip.vision.image_size;
     nn_text text = { 0 };
     int n;
-    NN_TRY(copy_files(m, words, out, &n));
+    NN_TRY(convert_copy_files(m, words, out, &n));
     if (!n)
         nn_log(NN_LOG_WARN,
                "%s: has no tokenizer; give --like a folder that has one, or copy it "
                "to %s",
                m->in, out);
-    NN_TRY(copy_files(m, pictures, out, &n));
+    NN_TRY(convert_copy_files(m, pictures, out, &n));
     if (n) return NN_OK;
     nn_status status = nn_text_add(&text, "%s  \"size\": {\"height\": %lld, \"width\": %lld}\n}\n",
                                    processor, side, side);
     if (status == NN_OK)
-        status = write_text(out, "preprocessor_config.json", text.text, text.length);
+        status = convert_write_text(out, "preprocessor_config.json", text.text, text.length);
     nn_text_free(&text);
     return status;
 }
@@ -284,5 +214,5 @@ nn_status convert_write_folder(const convert_model *m, convert_dtype dtype, cons
         NN_TRY(status);
     }
     if (m->net[NN_NETWORK_BLIP].there) return write_captioner(m, out);
-    return several ? write_pipeline(m, out) : NN_OK;
+    return several ? convert_write_pipeline(m, out) : NN_OK;
 }

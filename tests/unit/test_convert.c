@@ -335,6 +335,46 @@ static void refusals(void **state)
                    "[16,8,1,1]");
 }
 
+/* A pipeline with parts that are not known here. */
+static void other_parts(void **state)
+{
+    static const char index[] =
+        "{\"_class_name\": \"StableDiffusionPipeline\", \"_diffusers_version\": \"0.2.2\","
+        " \"safety_checker\": [\"stable_diffusion\", \"StableDiffusionSafetyChecker\"],"
+        " \"feature_extractor\": [\"transformers\", \"CLIPImageProcessor\"],"
+        " \"image_encoder\": [null, null], \"unet\": [\"diffusers\", \"UNet2DConditionModel\"]}";
+    static const char *const expected[] = {
+        "\"safety_checker\": [\"stable_diffusion\", \"StableDiffusionSafetyChecker\"]",
+        "\"feature_extractor\": [null, null]", /* its folder is not there */
+        "\"image_encoder\": [null, null]", "\"requires_safety_checker\": true",
+        "\"scheduler\": [\"diffusers\", \"DDIMScheduler\"]"
+    };
+    char *written;
+    int64_t n;
+    (void)state;
+    OK(nn_file_make_dir(scratch("sd/safety_checker")));
+    write_text("sd/model_index.json", index);
+    write_text("sd/safety_checker/config.json", "{}");
+    write_text("sd/safety_checker/pytorch_model.bin", "not looked at");
+    OK(try_convert(scratch("sd"), NULL, CONVERT_F16, scratch("with")));
+    same_file("sd/safety_checker/config.json", "with/safety_checker/config.json");
+    same_file("sd/safety_checker/pytorch_model.bin", "with/safety_checker/pytorch_model.bin");
+    OK(nn_file_read(scratch("with/model_index.json"), 1 << 20, &written, &n));
+    for (int i = 0; i < NN_COUNT(expected); i++) assert_non_null(strstr(written, expected[i]));
+    nn_free(written);
+    /* The same from the folder that lends, and nothing from one without an index. */
+    OK(try_convert(scratch("sd"), NULL, CONVERT_KEEP, scratch("sd.safetensors")));
+    OK(try_convert(scratch("sd.safetensors"), scratch("sd"), CONVERT_KEEP, scratch("lent")));
+    same_file("with/model_index.json", "lent/model_index.json");
+    same_file("sd/safety_checker/config.json", "lent/safety_checker/config.json");
+    remove(scratch("sd/model_index.json"));
+    OK(try_convert(scratch("sd"), NULL, CONVERT_KEEP, scratch("without")));
+    assert_false(nn_file_exists(scratch("without/safety_checker")));
+    OK(nn_file_read(scratch("without/model_index.json"), 1 << 20, &written, &n));
+    assert_non_null(strstr(written, "\"requires_safety_checker\": false"));
+    nn_free(written);
+}
+
 static int make_all(void **state)
 {
     if (scratch_make(state) != 0) return -1;
@@ -345,42 +385,23 @@ static int make_all(void **state)
 }
 
 /* The scratch directory has directories in it. */
+static void empty(const char *folder)
+{
+    char **names, path[600];
+    int64_t n;
+    OK(nn_file_list(folder, &names, &n));
+    for (int64_t i = 0; i < n; i++) {
+        struct stat info;
+        snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+        if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) empty(path);
+        remove(path);
+    }
+    nn_file_list_free(names, n);
+}
+
 static int remove_all(void **state)
 {
-    static const char *const folders[] = {
-        "sd/unet",
-        "sd/vae",
-        "sd/text_encoder",
-        "sd/scheduler",
-        "sd/tokenizer",
-        "again/unet",
-        "again/vae",
-        "again/text_encoder",
-        "again/scheduler",
-        "again/tokenizer",
-        "sd",
-        "again",
-        "blip",
-        "shapes",
-        "copy",
-        "vae",
-        "wrong",
-        "o",
-    };
-    for (int i = 0; i < NN_COUNT(folders); i++) {
-        char **names;
-        int64_t n;
-        char folder[256];
-        snprintf(folder, sizeof(folder), "%s/%s", scratch_path, folders[i]);
-        if (nn_file_list(folder, &names, &n) != NN_OK) continue;
-        for (int64_t k = 0; k < n; k++) {
-            char path[600];
-            snprintf(path, sizeof(path), "%s/%s", folder, names[k]);
-            remove(path);
-        }
-        nn_file_list_free(names, n);
-        rmdir(folder);
-    }
+    empty(scratch_path);
     nn_device_close(device);
     return scratch_remove(state);
 }
@@ -396,6 +417,7 @@ int main(void)
         cmocka_unit_test(twin_that_differs_wins),
         cmocka_unit_test(blip_by_shapes),
         cmocka_unit_test(refusals),
+        cmocka_unit_test(other_parts),
     };
     return cmocka_run_group_tests(tests, make_all, remove_all);
 }
