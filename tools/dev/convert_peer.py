@@ -5,8 +5,12 @@ Writes small random pipelines (--full: Stable Diffusion 1.4 and BLIP base at ful
 diffusers and transformers in every form that is met, converts them with recap-convert, and loads
 the result again. A key that is missing or left over, a byte that differs or another output fails.
 
-    VENV/bin/python tools/dev/convert_peer.py [--full] [--only sd|blip] [--keep DIR]
+    VENV/bin/python tools/dev/convert_peer.py [--full] [--only sd|bytes|load|blip] [--keep DIR]
+                                              [--model DIR]
     VENV/bin/python tools/dev/convert_peer.py --fixtures    writes tests/golden/torch
+
+At full size the pipeline is DIR of --model, or written first; `bytes` compares files alone (no
+memory, 30 GB of disk for a while), `load` runs the networks in the libraries (12 GB of memory).
 
 VENV needs torch, diffusers, transformers and safetensors. Build recap-convert first (make).
 """
@@ -151,7 +155,7 @@ def check_single_file(path, folder, expected, full):
     same_outputs(expected, outputs(parts, full), f"from_single_file {path.name}")
 
 
-def forms_of(pipe, first, at, full):
+def forms_of(pipe, first, at):
     """The pipeline in the forms in which people have it: name and path."""
     base = at / "published"
     shutil.copytree(first, base)
@@ -162,8 +166,6 @@ def forms_of(pipe, first, at, full):
     state["text_model.embeddings.position_ids"] = torch.arange(77)[None]
     save_file(state, base / "text_encoder/model.safetensors", metadata={"format": "pt"})
     yield "published names", base
-    if full:
-        return
     conv = at / "conv"
     shutil.copytree(base, conv)
     state = load_file(first / "vae/diffusion_pytorch_model.safetensors")
@@ -183,8 +185,32 @@ def forms_of(pipe, first, at, full):
     yield "shards", shards
 
 
-def check_pipeline(at, full):
-    pipe = make_pipeline(full)
+def check_other_parts(first, at):
+    """What a pipeline has beside our networks is there after conversion, and diffusers loads it."""
+    from diffusers import StableDiffusionPipeline
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor
+
+    small = dict(hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
+    checker = StableDiffusionSafetyChecker(CLIPConfig(
+        projection_dim=16, text_config=small, vision_config={**small, "image_size": 32}))
+    pipe = StableDiffusionPipeline.from_pretrained(first, safety_checker=checker,
+                                                   feature_extractor=CLIPImageProcessor())
+    pipe.save_pretrained(at / "guarded")
+    convert(at / "guarded", at / "guarded-out")
+    again = StableDiffusionPipeline.from_pretrained(at / "guarded-out")
+    check(type(again.safety_checker) is type(checker), "the safety checker is gone")
+    check(again.feature_extractor.to_dict() == pipe.feature_extractor.to_dict(), "other pictures")
+    same(checker.state_dict(), again.safety_checker.state_dict(), "safety checker")
+    shutil.rmtree(at / "guarded/safety_checker")
+    out = convert(at / "guarded", at / "bare")
+    check("safety_checker" in out, "nothing is said of a safety checker that is not there")
+    again = StableDiffusionPipeline.from_pretrained(at / "bare")
+    check(again.safety_checker is None and again.feature_extractor is not None, "bare")
+
+
+def check_pipeline(at):
+    full, pipe = False, make_pipeline(False)
     first, again, ldm = at / "first", at / "again", at / "ldm.safetensors"
     pipe.save_pretrained(first)
     expected = outputs({"unet": pipe.unet.eval(), "vae": pipe.vae.eval(),
@@ -200,15 +226,13 @@ def check_pipeline(at, full):
     for part, state in tensors_of(again).items():
         same(original[part], state, f"folder -> file -> folder, {part}")
     same_outputs(expected, outputs(load_parts(again), full), "folder -> file -> folder")
-    for name, form in forms_of(pipe, first, at, full):
+    for name, form in forms_of(pipe, first, at):
         convert(form, at / "form")
         for part, state in tensors_of(at / "form").items():
             same(original[part], state, f"{name}, {part}")
         shutil.rmtree(at / "form")
-    check_checkpoint(at, ldm, first, original, full)
-    if full:
-        convert(ldm, at / "inferred")  # no --like: everything from shapes
-        same_outputs(expected, outputs(load_parts(at / "inferred"), full), "without --like")
+    check_checkpoint(at, ldm, first, original)
+    check_other_parts(first, at)
     for dtype in ("f16", "bf16"):
         convert(first, at / dtype, "--dtype", dtype)
         torch_dtype = torch.float16 if dtype == "f16" else torch.bfloat16
@@ -217,7 +241,7 @@ def check_pipeline(at, full):
         shutil.rmtree(at / dtype)
 
 
-def check_checkpoint(at, ldm, like, original, full):
+def check_checkpoint(at, ldm, like, original):
     """The same weights as Lightning saves them, with averages beside the UNet."""
     state = load_file(ldm)
     raw = {n: x + 1 if n.startswith("model.diffusion_model.") else x for n, x in state.items()}
@@ -234,6 +258,63 @@ def check_checkpoint(at, ldm, like, original, full):
     out = convert("--inspect", at / "sd.ckpt")
     check("global_step = 470000" in out and "unet" in out and "betas" in out, out)
     shutil.rmtree(at / "averaged")
+
+
+# -- the same at full size, where memory and disk count
+
+
+def full_folder(at, model):
+    if model:
+        return Path(model)
+    make_pipeline(True).save_pretrained(at / "first")
+    return at / "first"
+
+
+def same_parts(original, folder, what, dtype=None):
+    for part, state in tensors_of(folder).items():
+        same(original[part], state, f"{what}, {part}", dtype)
+    shutil.rmtree(folder)
+    print(f"  {what}: equal", flush=True)
+
+
+def check_bytes(at, first):
+    """Files alone: all tensors are mapped, none is kept."""
+    ldm, out = at / "ldm.safetensors", at / "out"
+    original = tensors_of(first)
+    names = original["text_encoder"]
+    if not any(n.startswith("text_model.") for n in names):
+        original["text_encoder"] = {f"text_model.{n}": x for n, x in names.items()}
+    convert(first, out)
+    same_parts(original, out, "folder -> folder")
+    convert(first, ldm)
+    convert(ldm, out, "--like", first)
+    same_parts(original, out, "folder -> file -> folder")
+    convert(ldm, out)
+    same_parts(original, out, "file -> folder without --like")
+    torch.save({"state_dict": load_file(ldm), "global_step": 470000}, at / "sd.ckpt")
+    ldm.unlink()
+    convert(at / "sd.ckpt", out, "--like", first)
+    (at / "sd.ckpt").unlink()
+    same_parts(original, out, ".ckpt -> folder")
+    for dtype, as_torch in (("f16", torch.float16), ("bf16", torch.bfloat16)):
+        convert(first, out, "--dtype", dtype)
+        convert(out, ldm)
+        same_parts(original, out, f"folder -> folder in {dtype}", as_torch)
+        convert(ldm, out, "--like", first)
+        same_parts(original, out, f"folder -> file -> folder in {dtype}", as_torch)
+        ldm.unlink()
+
+
+def check_load(at, first):
+    """What we write loads in the libraries, and computes the same."""
+    ldm, out = at / "ldm.safetensors", at / "out"
+    expected = outputs(load_parts(first), True)
+    convert(first, out)
+    same_outputs(expected, outputs(load_parts(out), True), "a folder that we wrote")
+    shutil.rmtree(out)
+    convert(first, ldm)
+    check_single_file(ldm, first, expected, True)
+    ldm.unlink()
 
 
 # -- BLIP
@@ -340,7 +421,8 @@ def write_fixtures():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--full", action="store_true", help="full size")
-    parser.add_argument("--only", choices=("sd", "blip"))
+    parser.add_argument("--only", choices=("sd", "bytes", "load", "blip"))
+    parser.add_argument("--model", help="a folder of full size")
     parser.add_argument("--keep", help="a folder for the files; they stay")
     parser.add_argument("--fixtures", action="store_true", help="write tests/golden/torch")
     options = parser.parse_args()
@@ -354,9 +436,13 @@ def main():
     at = Path(options.keep or tempfile.mkdtemp(prefix="convert-peer-"))
     at.mkdir(parents=True, exist_ok=True)
     try:
-        if options.only != "blip":
-            check_pipeline(at, options.full)
-        if options.only != "sd":
+        if options.only != "blip" and not options.full:
+            check_pipeline(at)
+        if options.only in (None, "sd", "bytes") and options.full:
+            check_bytes(at, full_folder(at, options.model))
+        if options.only in (None, "sd", "load") and options.full:
+            check_load(at, full_folder(at, options.model))
+        if options.only in (None, "blip"):
             check_blip(at, options.full)
     finally:
         if not options.keep:
