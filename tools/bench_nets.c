@@ -20,6 +20,22 @@ static nn_tensor *build_unet(const bench_case *c, nn_scope s)
     return unet(s, &config, latent, t, context, false);
 }
 
+/* The keys and values of all cross-attentions: what sampling computes once a prompt, not once a
+ * step. dim: rows */
+static nn_tensor *build_unet_text(const bench_case *c, nn_scope s)
+{
+    const unet_config config = unet_config_sd14();
+    unet_text text = { 0 };
+    unet_project_text(
+        s, &config,
+        bench_input(c, s, "context", NN_DIMS(c->dim[0], 77, config.cross_attention_dim)), &text);
+    for (int i = 0; i < text.n; i++) {
+        nn_keep(text.of[i].k);
+        nn_keep(text.of[i].v);
+    }
+    return text.of[text.n - 1].v;
+}
+
 /* dim: batch, latent side */
 static nn_tensor *build_decoder(const bench_case *c, nn_scope s)
 {
@@ -86,6 +102,7 @@ static nn_tensor *build_training(const bench_case *c, nn_scope s)
 const bench_case bench_nets[] = {
     { .name = "unet_sd14_512", .build = build_unet, .dim = { 1, 64 }, .unit = "samples" },
     { .name = "unet_sd14_256", .build = build_unet, .dim = { 1, 32 } },
+    { .name = "unet_sd14_text_b2", .build = build_unet_text, .dim = { 2 } },
     { .name = "vae_decode_512", .build = build_decoder, .dim = { 1, 64 }, .unit = "images" },
     { .name = "clip_text_b2", .build = build_clip, .dim = { 2 }, .unit = "texts" },
     { .name = "blip_vision_384", .build = build_vision, .dim = { 1 }, .unit = "images" },
