@@ -229,26 +229,28 @@ def pictures(folder, width, height):
     y, x = np.mgrid[0:height, 0:width]
     start = np.stack([(3 * x + y) % 256, (x + 5 * y) % 256, 40 + 0 * x], -1).astype(np.uint8)
     mask = np.where((x > width // 3) & (y > height // 4), 255, 0).astype(np.uint8)
-    Image.fromarray(start).save(f"{folder}/start.png")
-    Image.fromarray(mask).convert("RGB").save(f"{folder}/mask.png")
-    return Image.open(f"{folder}/start.png"), Image.open(f"{folder}/mask.png").convert("L")
+    Image.fromarray(start).save(f"{folder}/start-{width}x{height}.png")
+    Image.fromarray(mask).convert("RGB").save(f"{folder}/mask-{width}x{height}.png")
+    return Image.open(f"{folder}/start-{width}x{height}.png"), Image.open(f"{folder}/mask-{width}x{height}.png").convert("L")
 
 
 def cases(folder, work, width, height):
-    """(name, function that returns both pictures)"""
+    """(name, function that returns diffusers' picture, one that returns ours)"""
     with open(f"{folder}/unet/config.json") as f:
         fills = json.load(f)["in_channels"] == FILLS
     start, mask = pictures(work, width, height)
     size = dict(width=width, height=height)
 
     def draw(name, kind, sampler, how, more):
-        def both():
-            a = kept(name, width, height, folder, lambda: theirs(*pipeline(kind, folder, sampler), **how))
-            return a, ours(folder, sampler, SAMPLERS[sampler][2], width, height, more)
+        def a():
+            return kept(name, width, height, folder, lambda: theirs(*pipeline(kind, folder, sampler), **how))
 
-        return name, both
+        def b():
+            return ours(folder, sampler, SAMPLERS[sampler][2], width, height, more)
 
-    from_file = ["--init-image", f"{work}/start.png", "--strength"]
+        return name, a, b
+
+    from_file = ["--init-image", f"{work}/start-{width}x{height}.png", "--strength"]
     for s in () if fills else SAMPLERS:
         yield draw(s, diffusers.StableDiffusionPipeline, s, size, [])
     for s, strength in () if fills else FROM_PICTURE:
@@ -256,29 +258,36 @@ def cases(folder, work, width, height):
         yield draw(f"from-picture-{s}", diffusers.StableDiffusionImg2ImgPipeline, s, how, from_file + [str(strength)])
     for s, strength in INPAINT:
         how = dict(image=start, mask_image=mask, strength=strength, **size)
-        more = from_file + [str(strength), "--mask-image", f"{work}/mask.png"]
+        more = from_file + [str(strength), "--mask-image", f"{work}/mask-{width}x{height}.png"]
         yield draw(f"{'fill' if fills else 'inpaint'}-{s}", diffusers.StableDiffusionInpaintPipeline, s, how, more)
 
 
-def run(folder, work):
-    failed = drawn = 0
+def chosen(folder, work):
+    """(size, name, diffusers' picture, function that returns ours)"""
     for size in args.sizes.split(","):
         width, height = (int(n) for n in size.split("x"))
-        for name, both in cases(folder, work, width, height):
+        for name, a, b in cases(folder, work, width, height):
             if not any(fnmatch.fnmatch(name, pattern) for pattern in args.cases):
                 continue
             if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
                 print(f"{size:>9} {name:30} skipped: diffusers' class needs {NEEDS[name]}")
                 continue
-            a, b = both()
-            assert a.shape == b.shape, (a.shape, b.shape)
-            inside = (a > 0) & (a < 255)  # elsewhere clipping may hide an error
-            db, drawn = min(psnr(a, b), psnr(a[inside], b[inside])), drawn + 1
-            far = not inside.mean() > 0.1 or db < args.least
-            failed += far
-            print(f"{size:>9} {name:30} {db:6.1f} dB  most {np.abs(a - b).max():.0f}  contrast {a.std():.0f}  clipped {1 - inside.mean():.0%}"
-                  f"{'  TOO FAR' if far else ''}", flush=True)
-    return drawn, failed
+            yield size, name, a(), b
+
+
+def run(folder, work):
+    todo, failed = list(chosen(folder, work)), 0
+    load.cache_clear()  # one model in memory at a time
+    for size, name, a, draw in todo:
+        b = draw()
+        assert a.shape == b.shape, (a.shape, b.shape)
+        inside = (a > 0) & (a < 255)  # elsewhere clipping may hide an error
+        db = min(psnr(a, b), psnr(a[inside], b[inside]))
+        far = inside.mean() < 0.1 or not db >= args.least
+        failed += far
+        print(f"{size:>9} {name:30} {db:6.1f} dB  most {np.abs(a - b).max():.0f}  contrast {a.std():.0f}"
+              f"  clipped {1 - inside.mean():.0%}{'  TOO FAR' if far else ''}", flush=True)
+    return len(todo), failed
 
 
 def main():
