@@ -96,6 +96,19 @@ static inline void small_sd_write(const char *dir, const char *scheduler, nn_dev
     small_sd_write_as(dir, &as, device);
 }
 
+/* One whose UNet fills in pictures: 9 channels. */
+static inline void small_sd_write_filler(const char *dir, nn_device *device)
+{
+    char unet[sizeof(small_sd_unet)];
+    memcpy(unet, small_sd_unet, sizeof(unet));
+    char *channels = strstr(unet, "\"in_channels\": 4");
+    assert_non_null(channels);
+    channels[strlen("\"in_channels\": ")] = '9';
+    const small_sd as = { unet, small_sd_text, small_sd_vae,
+                          "{\"beta_schedule\": \"scaled_linear\"}" };
+    small_sd_write_as(dir, &as, device);
+}
+
 /* Remove the files of a folder, and it. */
 static inline void small_sd_remove_flat(const char *path)
 {

@@ -96,6 +96,31 @@ static void test_the_mask_is_honoured(void **state)
     assert_true(draw(s) == draw(other));
 }
 
+static void test_a_model_that_fills_in(void **state)
+{
+    (void)state;
+    sample_settings s = settings();
+    nn_device *d;
+    OK(nn_device_open("ref", 1, &d));
+    small_sd_write_filler(at("fill"), d);
+    nn_device_close(d);
+    s.model = at("fill");
+    s.output = at("one.png");
+    expect_failure(run(&s), NN_ARGUMENT, "--mask-image");
+    s.init_image = at("start.png");
+    expect_failure(run(&s), NN_ARGUMENT, "fills in pictures");
+    s.strength = 1;
+    s.mask_image = at("mask.png");
+    write_picture("mask.png", SIDE, 8);
+    const uint64_t half = draw(s);
+    write_picture("mask.png", SIDE,
+                  7); /* the latent has every second pixel: no more of it, but grey */
+    const uint64_t pixel = draw(s);
+    write_picture("mask.png", SIDE, 4);
+    assert_true(pixel != half && draw(s) != half);
+    small_sd_remove(at("fill"));
+}
+
 /* The size is that of the picture, rounded down, unless another is asked for. */
 static void test_size_of_the_start(void **state)
 {
@@ -178,6 +203,7 @@ int main(void)
         cmocka_unit_test(test_every_setting_counts),
         cmocka_unit_test(test_the_models_scheduler),
         cmocka_unit_test(test_the_mask_is_honoured),
+        cmocka_unit_test(test_a_model_that_fills_in),
         cmocka_unit_test(test_size_of_the_start),
         cmocka_unit_test(test_tiles_are_near_the_whole),
         cmocka_unit_test(test_wrong_settings),

@@ -396,20 +396,6 @@ static void test_mask(void **state)
 
 static float grey[H * W * 8];
 
-static void open_filler(sd_model *m)
-{
-    static const char noise[] = "{\"beta_schedule\": \"scaled_linear\"}";
-    char unet[sizeof(small_sd_unet)];
-    memcpy(unet, small_sd_unet, sizeof(unet));
-    char *channels = strstr(unet, "\"in_channels\": 4");
-    assert_non_null(channels);
-    channels[strlen("\"in_channels\": ")] = '9';
-    small_sd_write_as(scratch("fill"), &(small_sd){ unet, small_sd_text, small_sd_vae, noise },
-                      ref);
-    OK(sd_model_open(scratch("fill"), ref, SD_LOAD, 0, false, m));
-    assert_true(sd_fills_in(m) && !sd_fills_in(&on_ref));
-}
-
 static void fill(sd_session *s, double strength, float *x)
 {
     const uint64_t seeds[] = { 7, 7 };
@@ -425,7 +411,9 @@ static void test_filling_in(void **state)
     const uint64_t seed = 7;
     sd_model m;
     float x[ELEMS], y[ELEMS], two[2 * ELEMS];
-    open_filler(&m);
+    small_sd_write_filler(scratch("fill"), ref);
+    OK(sd_model_open(scratch("fill"), ref, SD_LOAD, 0, false, &m));
+    assert_true(sd_fills_in(&m) && !sd_fills_in(&on_ref));
     sd_session *s = open_session(&m, ref, 1, 1), *both = open_session(&m, ref, 2, 1);
     make_canvas();
     noise_fill("grey", grey, NN_COUNT(grey));
