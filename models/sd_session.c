@@ -34,6 +34,11 @@ struct sd_session {
     int64_t n_encoded;
 };
 
+bool sd_fills_in(const sd_model *m)
+{
+    return m->unet.in_channels == 2 * m->vae.latent_channels + 1;
+}
+
 nn_tensor *sd_text(const sd_model *m, nn_graph *g, nn_tensor *ids, bool recompute)
 {
     return clip_text(nn_root(g, m->params, "text.text_model"), &m->text, ids, recompute);

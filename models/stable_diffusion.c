@@ -41,11 +41,6 @@ nn_status sd_model_check(const sd_model *m, const char *path)
                    (long long)m->unet.cross_attention_dim, (long long)m->text.hidden_size);
 }
 
-bool sd_fills_in(const sd_model *m)
-{
-    return m->unet.in_channels == 2 * m->vae.latent_channels + 1;
-}
-
 /* A graph of everything, built only for the parameters that it declares. */
 static nn_status declare(sd_model *m)
 {

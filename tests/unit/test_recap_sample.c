@@ -113,8 +113,8 @@ static void test_a_model_that_fills_in(void **state)
     s.mask_image = at("mask.png");
     write_picture("mask.png", SIDE, 8);
     const uint64_t half = draw(s);
-    write_picture("mask.png", SIDE,
-                  7); /* the latent has every second pixel: no more of it, but grey */
+    /* The latent has every second pixel: one more is grey, none more of the mask is told. */
+    write_picture("mask.png", SIDE, 7);
     const uint64_t pixel = draw(s);
     write_picture("mask.png", SIDE, 4);
     assert_true(pixel != half && draw(s) != half);
