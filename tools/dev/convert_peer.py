@@ -311,9 +311,9 @@ def check_load(at, first):
     expected = outputs(load_parts(first), True)
     convert(first, out)
     same_outputs(expected, outputs(load_parts(out), True), "a folder that we wrote")
-    shutil.rmtree(out)
     convert(first, ldm)
-    check_single_file(ldm, first, expected, True)
+    check_single_file(ldm, out, expected, True)
+    shutil.rmtree(out)
     ldm.unlink()
 
 
