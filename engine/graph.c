@@ -287,6 +287,7 @@ nn_tensor *nn_param_at(nn_scope s, const char *name, nn_init init, int rank, con
 nn_tensor *nn_params_joined(nn_graph *g, int n, nn_tensor *const parts[])
 {
     if (g->status != NN_OK) return &g->poison;
+    NN_ASSERT(n > 0);
     nn_param **params = nn_arena_alloc(&g->arena, n, sizeof(nn_param *)), *joined;
     if (!params) return nn_graph_stick(g, NN_MEMORY);
     nn_params *store = NULL;

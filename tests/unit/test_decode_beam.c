@@ -135,7 +135,7 @@ static void test_wide_beam_is_exhaustive(void **state)
         c.o.n_beams = 4;
         c.o.length_penalty = 0;
         c.o.early_stopping = NN_STOP_NEVER;
-        double first[MAX_VOCAB], second[MAX_VOCAB], best;
+        double first[MAX_VOCAB] = { 0 }, second[MAX_VOCAB] = { 0 }, best;
         int32_t ids[3] = { 3 };
         naive_scores(&c, 0, ids, 1, first);
         best = first[c.o.eos];
