@@ -163,6 +163,7 @@ static nn_status build(nn_plan *plan)
     nn_free(lives);
     NN_TRY(status);
     plan->stats.program_bytes = nn_max(nn_clock_rss_bytes() - resident, 0);
+    NN_TRY(nn_plan_sort_weights(plan));
     NN_TRY(nn_plan_layout(plan));
     NN_TRY(reserve(plan, plan->stats.activation_bytes, &plan->activations));
     NN_TRY(reserve(plan, plan->stats.workspace_bytes, &plan->workspace));

@@ -29,6 +29,9 @@ typedef struct nn_plan_stats {
     int64_t activation_bytes; /* exact: the block is this large */
     int64_t workspace_bytes;
     int64_t packed_bytes;
+    int64_t weight_bytes; /* of frozen stores, beside their vectors, in memory at most: what every
+                             run reads (counted by the first plan that does), and what the
+                             hungriest node packs */
     int64_t program_bytes; /* what choosing and preparing the kernels made resident, as measured:
                               code that a library loaded or generated, and its descriptions */
     int64_t n_launches;    /* nodes that run a kernel */

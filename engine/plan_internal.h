@@ -47,6 +47,10 @@ struct nn_plan {
  * exist. */
 nn_status nn_plan_layout(nn_plan *plan) NN_CHECKED;
 
+/* plan_weights.c: what becomes of the weights of frozen stores. Marks parameters, fills
+ * stats.weight_bytes; steps exist. NN_ARGUMENT: a store that was not loaded. */
+nn_status nn_plan_sort_weights(nn_plan *plan) NN_CHECKED;
+
 /* exec.c: what hostile plans need, once the steps have their memory. */
 nn_status nn_plan_make_poison(nn_plan *plan) NN_CHECKED;
 

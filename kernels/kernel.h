@@ -46,6 +46,7 @@ typedef struct nn_call {
     bool repack;         /* first run, or the weights changed since the last */
     void *packed;        /* memory of this node for packed weights, kept between runs */
     size_t packed_bytes; /* what prepare asked for */
+    unsigned packed_in;  /* by prepare: bit i: in[i] is read where `repack` is set, and only there */
     void *state;         /* what prepare built: primitives of a library */
     /* Device memory. If not NULL, the key of random kernels is nn_mix(*run_seed, stream_id), to be
      * read by the running kernel: the call may be of an earlier run, and `seed` with it. */

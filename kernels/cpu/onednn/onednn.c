@@ -225,7 +225,11 @@ nn_status nn_dnnl_arrange(nn_call *c, nn_dnnl_arg *a, const dnnl_memory_desc_t *
 
 nn_status nn_dnnl_pack(nn_call *c, nn_dnnl_arg *a, const dnnl_memory_desc_t *want)
 {
-    return arrange(c, a, want, c->frozen);
+    const nn_dnnl_arg published = *a;
+    NN_TRY(arrange(c, a, want, c->frozen));
+    if (a->where == NN_DNNL_PACKED && published.where == NN_DNNL_IN)
+        c->packed_in |= 1u << published.at;
+    return NN_OK;
 }
 
 nn_status nn_dnnl_append_to(nn_call *c, const_dnnl_primitive_desc_t pd, int n, nn_dnnl_arg *args,
