@@ -128,7 +128,15 @@ static nn_status run_step(nn_plan *plan, nn_step *s, uint64_t seed)
 
 nn_status nn_plan_run_direct(nn_plan *plan, uint64_t seed, int64_t first, int64_t last)
 {
-    for (int64_t i = first; i < last; i++) NN_TRY(run_step(plan, &plan->steps[i], seed));
+    const int64_t idle = plan->stats.workspace_bytes - plan->run_workspace;
+    bool packed = false;
+    for (int64_t i = first; i < last; i++) {
+        nn_step *s = &plan->steps[i];
+        NN_TRY(run_step(plan, s, seed));
+        packed |= s->call.repack && s->packed_version != 0;
+    }
+    if (packed && idle && plan->device->backend->host_memory && plan->device->backend->computes)
+        nn_give_back(plan->workspace + plan->run_workspace, idle);
     return NN_OK;
 }
 

@@ -35,9 +35,10 @@ struct nn_plan {
     char *activations, *workspace, *packed;
     nn_params **stores; /* whose values the graph reads */
     int64_t n_stores, stores_capacity;
-    bool captures;      /* runs are recorded and repeated */
-    bool warm;          /* it has run directly: code and libraries are loaded */
-    void *recording;    /* the device's; NULL = none yet */
+    int64_t run_workspace; /* bytes of the workspace that runs need after the weights are packed */
+    bool captures;         /* runs are recorded and repeated */
+    bool warm;             /* it has run directly: code and libraries are loaded */
+    void *recording;       /* the device's; NULL = none yet */
     uint64_t *run_seed; /* device memory: the seed of the run; NULL = kernels find it in the call */
     char *poison;       /* hostile plans: NaN, enough for the largest output with its guard bands */
     nn_plan_stats stats;

@@ -89,6 +89,7 @@ static nn_status open_model(const char *dir, nn_device *device, sd_start start, 
     NN_TRY(nn_params_create(&m->params));
     NN_TRY(nn_params_create(&m->vae_params));
     NN_TRY(declare(m));
+    m->params->frozen = m->vae_params->frozen = start == SD_FROZEN;
     NN_TRY(nn_params_alloc(m->params, device, with_grads));
     NN_TRY(nn_params_alloc(m->vae_params, device, false));
     return fill(dir, start, seed, m);
