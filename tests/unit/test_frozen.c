@@ -16,7 +16,7 @@ typedef struct network {
     nn_plan *plan;
 } network;
 
-/* A table that every run reads, and a matrix that the cpu packs. */
+/* A table that every run reads, and matrices that the cpu packs: one, and two that are joined. */
 static void build(network *n)
 {
     OK(nn_graph_create(&n->g));
@@ -25,7 +25,12 @@ static void build(network *n)
     nn_tensor *table = nn_param_at(s, "table", NN_NORMAL(1), 2, (int64_t[]){ IDS, IN });
     nn_tensor *w = nn_param_at(s, "weight", NN_NORMAL(1), 2, (int64_t[]){ OUT, IN });
     nn_tensor *b = nn_param_at(s, "bias", NN_NORMAL(1), 1, (int64_t[]){ OUT });
-    n->y = nn_linear(n->g, nn_embedding(n->g, n->ids, table), w, b);
+    const int64_t half[] = { OUT / 2, IN };
+    nn_tensor *parts[] = { nn_param_at(s, "upper", NN_NORMAL(1), 2, half),
+                           nn_param_at(s, "lower", NN_NORMAL(1), 2, half) };
+    nn_tensor *x = nn_embedding(n->g, n->ids, table);
+    nn_tensor *y = nn_linear(n->g, x, nn_params_joined(n->g, 2, parts), NULL, NULL);
+    n->y = nn_linear(n->g, x, w, b, y);
     nn_keep(n->y);
 }
 
@@ -89,6 +94,9 @@ static void same_values(network *frozen, network *plain)
     OK(nn_params_read(frozen->params, weight_of(frozen), a));
     OK(nn_params_read(plain->params, weight_of(plain), b));
     assert_memory_equal(a, b, sizeof(a));
+    OK(nn_params_read(frozen->params, nn_params_find(frozen->params, "net.lower"), a));
+    OK(nn_params_read(plain->params, nn_params_find(plain->params, "net.lower"), b));
+    assert_memory_equal(a, b, sizeof(a) / 2);
 }
 
 static void test_drawn(void **state)
@@ -107,9 +115,11 @@ static void test_drawn(void **state)
         same(&frozen, &plain);
         bool packs = nn_plan_stats_of(frozen.plan).packed_bytes > 0;
         assert_true(weight_of(&frozen)->absent == packs);
+        assert_true(nn_params_find(frozen.params, "net.upper")->absent == packs);
+        assert_true(nn_params_find(frozen.params, "net.lower")->absent == packs);
         assert_false(nn_params_find(frozen.params, "net.table")->absent);
         assert_int_equal(nn_plan_stats_of(frozen.plan).weight_bytes,
-                         (IDS * IN + OUT * IN) * sizeof(float));
+                         (IDS + (packs ? 1 : 2) * OUT) * IN * sizeof(float));
         assert_int_equal(nn_plan_stats_of(plain.plan).weight_bytes, 0);
         same_values(&frozen, &plain);
         close_network(&frozen);
