@@ -22,6 +22,9 @@ void nn_params_destroy(nn_params *p)
     void *const blocks[] = { p->values, p->grads, p->half, p->vectors };
     for (int i = 0; i < NN_COUNT(blocks); i++)
         if (blocks[i]) p->device->backend->free(p->device, blocks[i]);
+    for (int64_t i = 0; i < p->n; i++)
+        if (p->items[i]->own) p->device->backend->free(p->device, p->items[i]->own);
+    for (const nn_params_held *h = p->held; h; h = h->next) h->close(h->it);
     nn_free(p->items);
     nn_free(p->table);
     nn_arena_free(&p->arena);
@@ -192,7 +195,7 @@ static nn_status reserve_half(nn_params *p)
     return NN_OK;
 }
 
-static void place_vectors(nn_param *first, float *at)
+static void place(nn_param *first, float *at)
 {
     if (first->joined) first->joined->view.data = at;
     for (nn_param *part = first; part; part = part->next) {
@@ -201,29 +204,46 @@ static void place_vectors(nn_param *first, float *at)
     }
 }
 
+static nn_status reserve_vectors(nn_params *p)
+{
+    for (int64_t i = 0; i < p->n; i++)
+        if (p->items[i]->view.rank < 2 && !p->items[i]->inner)
+            p->n_vector_elems += padded(p->items[i]);
+    NN_TRY(reserve(p, p->n_vector_elems, sizeof(*p->vectors), &p->vectors));
+    float *next = p->vectors;
+    for (int64_t i = 0; i < p->n; i++) {
+        if (p->items[i]->view.rank >= 2 || p->items[i]->inner) continue;
+        place(p->items[i], next);
+        next += padded(p->items[i]);
+    }
+    return NN_OK;
+}
+
 /* Matrices and kernels as bf16, vectors as f32. */
 static nn_status reserve_halves_only(nn_params *p)
 {
-    int64_t n_vectors = 0;
     NN_TRY(reserve_half(p));
-    for (int64_t i = 0; i < p->n; i++)
-        if (p->items[i]->view.rank < 2 && !p->items[i]->inner) n_vectors += padded(p->items[i]);
-    NN_TRY(reserve(p, n_vectors, sizeof(*p->vectors), &p->vectors));
-    float *next = p->vectors;
     for (int64_t i = 0; i < p->n; i++) {
-        nn_param *param = p->items[i];
-        if (param->view.rank >= 2) {
-            EACH_OF(one, param)
-            {
-                one->view.dtype = NN_BF16;
-                one->view.data = one->half;
-            }
-        } else if (!param->inner) {
-            place_vectors(param, next);
-            next += padded(param);
+        if (p->items[i]->view.rank < 2) continue;
+        EACH_OF(one, p->items[i])
+        {
+            one->view.dtype = NN_BF16;
+            one->view.data = one->half;
         }
     }
-    return NN_OK;
+    return reserve_vectors(p);
+}
+
+/* Vectors, and what lies together. The rest comes from its source, or lies there. */
+static nn_status reserve_frozen(nn_params *p)
+{
+    for (int64_t i = 0; i < p->n; i++) {
+        nn_param *first = p->items[i];
+        if (first->view.rank < 2 || !first->joined) continue;
+        NN_TRY(reserve(p, padded(first), sizeof(float), &first->own));
+        place(first, first->own);
+    }
+    return reserve_vectors(p);
 }
 
 nn_status nn_params_alloc(nn_params *p, nn_device *device, bool with_grads)
@@ -233,7 +253,11 @@ nn_status nn_params_alloc(nn_params *p, nn_device *device, bool with_grads)
     p->device = device;
     lay_out(p);
     bool full = with_grads || p->exact;
-    if (half && !full)
+    p->frozen &= p->dtype == NN_F32 && !half && !full && device->backend->host_memory &&
+                 device->backend->computes;
+    if (p->frozen)
+        NN_TRY(reserve_frozen(p));
+    else if (half && !full)
         NN_TRY(reserve_halves_only(p));
     else
         NN_TRY(reserve_values(p));

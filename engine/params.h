@@ -10,7 +10,13 @@
  * For networks that compute in bf16 a store keeps a flat bf16 copy of the values with the same
  * offsets. Where nothing is trained on a device that stores bf16, matrices and kernels exist as
  * bf16 only, unless the store is exact: weights that training starts from, or that are saved again,
- * must not pass through bf16. Either way the host reads and writes f32. */
+ * must not pass through bf16. Either way the host reads and writes f32.
+ *
+ * Values that never change need not be kept. In a frozen store each parameter has a source, a
+ * mapped file or the generator that drew it. Vectors are kept. A matrix or kernel that lies in a
+ * file as the device wants it is read there; another one comes when a plan first reads it. Once the
+ * kernels of a frozen plan have packed it, its memory goes back to the system, until somebody reads
+ * it again. */
 #ifndef ENGINE_PARAMS_H
 #define ENGINE_PARAMS_H
 
@@ -28,17 +34,36 @@ typedef struct nn_init {
     float scale; /* standard deviation, or half the width of the uniform */
 } nn_init;
 
-typedef struct nn_param {
+/* Where the values of a frozen store come from. of: what was bound with it. Never allocates. */
+typedef struct nn_param nn_param;
+typedef nn_status nn_params_fetch(const void *of, const nn_param *param, float *out);
+
+struct nn_param {
     const char *name; /* the published name */
     nn_view view;     /* data: the values, on the device; bf16 where there is nothing better */
     void *half;       /* the bf16 values, on the device; NULL = none */
     nn_init init;
-    int64_t offset;          /* elements in the flat buffers; final once the store is allocated */
-    int64_t index;           /* order of declaration */
-    struct nn_param *next;   /* directly behind it, of the same joined one; NULL = none */
-    struct nn_param *joined; /* what it is the first of; NULL = nothing */
-    bool inner;              /* it is the next of another */
-} nn_param;
+    int64_t offset;   /* elements in the flat buffers; final once the store is allocated */
+    int64_t index;    /* order of declaration */
+    nn_param *next;   /* directly behind it, of the same joined one; NULL = none */
+    nn_param *joined; /* what it is the first of; NULL = nothing */
+    bool inner;       /* it is the next of another */
+
+    /* Of frozen stores: */
+    nn_params_fetch *fetch; /* NULL = not bound yet */
+    const void *of;
+    bool mapped; /* the values lie in a mapped file */
+    bool absent; /* they have a place, but must be fetched before they are read */
+    bool kept;   /* some plan reads them in every run */
+    void *own;   /* their place, or that of what it is the first of */
+};
+
+/* What a store must keep as long as it lives. */
+typedef struct nn_params_held {
+    struct nn_params_held *next;
+    void *it;
+    void (*close)(void *it);
+} nn_params_held;
 
 typedef struct nn_params {
     nn_arena arena;
@@ -46,12 +71,17 @@ typedef struct nn_params {
     int64_t n, capacity;
     int64_t n_elems; /* of all; what is not joined begins at multiples of 16 elements */
     nn_device *device;
-    float *values;    /* flat; NULL when matrices and kernels are bf16 only */
-    float *grads;     /* flat; NULL unless trained */
-    uint16_t *half;   /* flat, bf16; NULL = none */
-    float *vectors;   /* where there are no flat f32 values: the vectors, one after the other */
-    nn_dtype dtype;   /* of new parameters: NN_F32 (NN_F64 in gradient tests) */
-    bool exact;       /* set before nn_params_alloc: f32 values are kept also without gradients */
+    float *values;  /* flat; NULL when matrices and kernels are bf16 only */
+    float *grads;   /* flat; NULL unless trained */
+    uint16_t *half; /* flat, bf16; NULL = none */
+    float *vectors; /* where there are no flat f32 values: the vectors, one after the other */
+    int64_t n_vector_elems; /* in it */
+    nn_dtype dtype;         /* of new parameters: NN_F32 (NN_F64 in gradient tests) */
+    bool exact;  /* set before nn_params_alloc: f32 values are kept also without gradients */
+    bool frozen; /* set before nn_params_alloc: the values come from sources and never change.
+                    Cleared by it where they are kept after all: with gradients, on devices whose
+                    memory the host does not reach, or that store bf16 */
+    nn_params_held *held;
     bool sealed;      /* allocated: no more declarations */
     bool stale;       /* the values changed, their bf16 copy has not */
     uint64_t version; /* raised when the values change; kernels repack then */
@@ -88,11 +118,11 @@ nn_status nn_params_lower(nn_params *p) NN_CHECKED;
 nn_status nn_params_refresh(nn_params *p) NN_CHECKED;
 
 /* Draw all values: each from its own stream, keyed by (seed, name), whatever the order of
- * declaration. */
+ * declaration. A frozen store is bound to the generator. */
 nn_status nn_params_init(nn_params *p, uint64_t seed) NN_CHECKED;
 
 /* Copy one parameter from or to host memory (contiguous, in the dtype of the store, whatever is
- * kept on the device). */
+ * kept on the device). NN_UNSUPPORTED: writing to a frozen store. */
 nn_status nn_params_write(nn_params *p, nn_param *param, const void *src) NN_CHECKED;
 nn_status nn_params_read(const nn_params *p, const nn_param *param, void *dst) NN_CHECKED;
 
@@ -107,6 +137,29 @@ nn_status nn_params_read_gradient(const nn_params *p, const nn_param *param, voi
 
 /* The values changed outside the engine: packed copies and the bf16 copy are stale. */
 void nn_params_touch(nn_params *p);
+
+/* -- frozen stores -- */
+
+/* Give a parameter its source, before graphs read it. mapped: its f32 values in a mapped file,
+ * aligned for them; NULL = they are fetched, and so are joined ones. `of` (and the file) must live
+ * as long as the store; see nn_params_hold. */
+nn_status nn_params_bind(nn_params *p, nn_param *param, nn_params_fetch *fetch, const void *of,
+                         const float *mapped) NN_CHECKED;
+bool nn_params_is_bound(const nn_params *p, const nn_param *param);
+
+/* The store takes `it` over: close(it) when the store is destroyed, or at once after an error. */
+nn_status nn_params_hold(nn_params *p, void *it, void (*close)(void *it)) NN_CHECKED;
+
+/* A plan reads them in every run; false: one did already. */
+bool nn_params_keep(nn_params *p, nn_param *param);
+
+/* Make sure that the values can be read at view.data. In stores that are not frozen they can. */
+nn_status nn_params_need(const nn_params *p, nn_param *param) NN_CHECKED;
+
+/* Nobody reads them soon: their memory goes back to the system unless a plan keeps them, or there
+ * is no source. _all: also those that plans keep, for stores that no plan reads at the moment. */
+void nn_params_give_back(nn_params *p, nn_param *param);
+void nn_params_give_back_all(nn_params *p);
 
 /* Sum of the elements of all parameters (without padding). */
 int64_t nn_params_count(const nn_params *p);

@@ -8,8 +8,10 @@
 
 enum { CHUNK = 1 << 18 }; /* elements on their way at a time */
 
-static void draw(const nn_param *param, uint64_t seed, float *out)
+/* of: the seed. */
+static nn_status draw(const void *of, const nn_param *param, float *out)
 {
+    uint64_t seed = *(const uint64_t *)of;
     int64_t n = nn_view_elems(&param->view);
     nn_rng rng = nn_rng_make(seed, param->name, 0);
     for (int64_t i = 0; i < n; i++) {
@@ -28,19 +30,30 @@ static void draw(const nn_param *param, uint64_t seed, float *out)
             break;
         }
     }
+    return NN_OK;
+}
+
+static nn_status bind_draws(nn_params *p, uint64_t seed)
+{
+    uint64_t *of = nn_arena_alloc(&p->arena, 1, sizeof(*of));
+    NN_NEED(of);
+    *of = seed;
+    for (int64_t i = 0; i < p->n; i++) NN_TRY(nn_params_bind(p, p->items[i], draw, of, NULL));
+    return NN_OK;
 }
 
 nn_status nn_params_init(nn_params *p, uint64_t seed)
 {
     NN_ASSERT(p->dtype == NN_F32);
+    if (p->frozen) return bind_draws(p, seed);
     int64_t most = 0;
     for (int64_t i = 0; i < p->n; i++) most = nn_max(most, nn_view_elems(&p->items[i]->view));
     float *host = nn_alloc(most, sizeof(*host));
     NN_NEED(host);
     nn_status status = NN_OK;
     for (int64_t i = 0; i < p->n && status == NN_OK; i++) {
-        draw(p->items[i], seed, host);
-        status = nn_params_write(p, p->items[i], host);
+        status = draw(&seed, p->items[i], host);
+        if (status == NN_OK) status = nn_params_write(p, p->items[i], host);
     }
     nn_free(host);
     return status;
@@ -66,6 +79,10 @@ nn_status nn_params_write_part(nn_params *p, nn_param *param, int64_t first, int
 {
     int64_t size = nn_dtype_bytes(param->view.dtype);
     NN_ASSERT(p->sealed);
+    if (p->frozen)
+        return nn_fail(NN_UNSUPPORTED,
+                       "%s: belongs to a frozen store, whose values stay as their file has them",
+                       param->name);
     nn_params_touch(p);
     if (param->view.dtype == NN_BF16)
         return write_rounded(p, (uint16_t *)param->half + first, n, src);
@@ -82,6 +99,7 @@ nn_status nn_params_read_part(const nn_params *p, const nn_param *param, int64_t
                               void *dst)
 {
     int64_t size = nn_dtype_bytes(param->view.dtype);
+    NN_TRY(nn_params_need(p, p->items[param->index]));
     const char *src = (const char *)param->view.data + first * size;
     float *wide = dst;
     if (param->view.dtype != NN_BF16)

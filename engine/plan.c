@@ -89,8 +89,10 @@ static void count(nn_plan *plan, nn_step *s)
     plan->stats.bytes += a.bytes;
     plan->stats.moved_bytes += a.moved_bytes;
     plan->stats.n_launches++;
-    plan->stats.workspace_bytes =
-        nn_max(plan->stats.workspace_bytes, ((int64_t)s->call.workspace_bytes + 63) / 64 * 64);
+    plan->run_workspace =
+        nn_max(plan->run_workspace, ((int64_t)s->call.workspace_bytes + 63) / 64 * 64);
+    plan->stats.workspace_bytes = nn_max(nn_max(plan->stats.workspace_bytes, plan->run_workspace),
+                                         ((int64_t)s->call.repack_bytes + 63) / 64 * 64);
     s->packed_offset = plan->stats.packed_bytes;
     plan->stats.packed_bytes += ((int64_t)s->call.packed_bytes + 63) / 64 * 64;
     if (is_fallback(plan, s)) {
@@ -163,6 +165,7 @@ static nn_status build(nn_plan *plan)
     nn_free(lives);
     NN_TRY(status);
     plan->stats.program_bytes = nn_max(nn_clock_rss_bytes() - resident, 0);
+    NN_TRY(nn_plan_sort_weights(plan));
     NN_TRY(nn_plan_layout(plan));
     NN_TRY(reserve(plan, plan->stats.activation_bytes, &plan->activations));
     NN_TRY(reserve(plan, plan->stats.workspace_bytes, &plan->workspace));

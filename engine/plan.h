@@ -15,8 +15,8 @@ typedef struct nn_plan nn_plan;
 
 typedef struct nn_plan_options {
     bool frozen;  /* inference: weights change rarely, kernels may keep packed copies */
-    bool compact; /* frozen plans: packed copies that are much larger than the weights only where
-                     the weights are small; slower, see docs/PERFORMANCE.md */
+    bool compact; /* frozen plans: packed copies that are larger than the weights only where images
+                     are larger still; slower, see docs/PERFORMANCE.md */
     bool direct;  /* run the kernels one by one every time; otherwise a device that can record is
                      given the second run to record, and repeats it from there on */
     bool profile; /* time every node; runs directly */
@@ -29,6 +29,9 @@ typedef struct nn_plan_stats {
     int64_t activation_bytes; /* exact: the block is this large */
     int64_t workspace_bytes;
     int64_t packed_bytes;
+    int64_t weight_bytes;  /* of frozen stores, beside their vectors, in memory at most: what every
+                              run reads (counted by the first plan that does), and what the
+                              hungriest node packs */
     int64_t program_bytes; /* what choosing and preparing the kernels made resident, as measured:
                               code that a library loaded or generated, and its descriptions */
     int64_t n_launches;    /* nodes that run a kernel */

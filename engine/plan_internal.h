@@ -35,9 +35,10 @@ struct nn_plan {
     char *activations, *workspace, *packed;
     nn_params **stores; /* whose values the graph reads */
     int64_t n_stores, stores_capacity;
-    bool captures;      /* runs are recorded and repeated */
-    bool warm;          /* it has run directly: code and libraries are loaded */
-    void *recording;    /* the device's; NULL = none yet */
+    int64_t run_workspace; /* bytes of the workspace that runs need after the weights are packed */
+    bool captures;         /* runs are recorded and repeated */
+    bool warm;             /* it has run directly: code and libraries are loaded */
+    void *recording;       /* the device's; NULL = none yet */
     uint64_t *run_seed; /* device memory: the seed of the run; NULL = kernels find it in the call */
     char *poison;       /* hostile plans: NaN, enough for the largest output with its guard bands */
     nn_plan_stats stats;
@@ -46,6 +47,10 @@ struct nn_plan {
 /* plan_layout.c: liveness, in-place and offsets. Fills places and stats.activation_bytes; steps
  * exist. */
 nn_status nn_plan_layout(nn_plan *plan) NN_CHECKED;
+
+/* plan_weights.c: what becomes of the weights of frozen stores. Marks parameters, fills
+ * stats.weight_bytes; steps exist. NN_ARGUMENT: a store that was not loaded. */
+nn_status nn_plan_sort_weights(nn_plan *plan) NN_CHECKED;
 
 /* exec.c: what hostile plans need, once the steps have their memory. */
 nn_status nn_plan_make_poison(nn_plan *plan) NN_CHECKED;

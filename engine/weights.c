@@ -102,8 +102,34 @@ static nn_status move_one(const nn_weight *t, nn_params *to, nn_param *p, float 
     return NN_OK;
 }
 
+static nn_status fetch_weight(const void *of, const nn_param *p, float *out)
+{
+    const nn_weight *t = of;
+    (void)p;
+    NN_TRY(nn_weight_to_f32(t, out));
+    if (t->bytes) nn_map_give_back(t->data, t->bytes);
+    return NN_OK;
+}
+
+/* Its values where they lie in the file, if the device can read them there. */
+static const float *in_place(const nn_weight *t)
+{
+    bool aligned = (uintptr_t)t->data % sizeof(float) == 0;
+    return t->dtype == NN_ST_F32 && aligned ? t->data : NULL;
+}
+
+static nn_status bind(const loader *l, nn_params *to)
+{
+    for (int64_t i = 0; i < to->n; i++)
+        if (l->tensor[i])
+            NN_TRY(nn_params_bind(to, to->items[i], fetch_weight, l->tensor[i],
+                                  in_place(l->tensor[i])));
+    return NN_OK;
+}
+
 static nn_status move(const loader *l, nn_params *to)
 {
+    if (to->frozen) return bind(l, to);
     float *host = nn_alloc(CHUNK, sizeof(*host));
     NN_NEED(host);
     nn_status status = NN_OK;
@@ -177,14 +203,33 @@ nn_status nn_params_load_from(nn_params *params, const nn_weights *weights,
     return load(params, weights, (naming){ prefixes, n_prefixes }, n_extra, params);
 }
 
+static void close_held(void *it)
+{
+    nn_weights_close(it);
+    nn_free(it);
+}
+
+/* Fill the store and close the weights, or let a frozen store keep them. */
+static nn_status load_opened(nn_params *params, nn_weights *weights, naming by, int64_t *n_extra)
+{
+    NN_ASSERT(params->sealed && params->dtype == NN_F32);
+    nn_status status = load(params, weights, by, n_extra, params);
+    nn_weights *kept = status == NN_OK && params->frozen ? nn_alloc(1, sizeof(*kept)) : NULL;
+    if (status == NN_OK && params->frozen && !kept) status = NN_MEMORY;
+    if (!kept) {
+        nn_weights_close(weights);
+        return status;
+    }
+    *kept = *weights;
+    return nn_params_hold(params, kept, close_held);
+}
+
 nn_status nn_params_load(nn_params *params, const char *path, const nn_prefix *prefixes,
                          int n_prefixes, int64_t *n_extra)
 {
     nn_weights weights;
     NN_TRY(nn_weights_open(path, &weights));
-    nn_status status = nn_params_load_from(params, &weights, prefixes, n_prefixes, n_extra);
-    nn_weights_close(&weights);
-    return status;
+    return load_opened(params, &weights, (naming){ prefixes, n_prefixes }, n_extra);
 }
 
 nn_status nn_params_load_network(nn_params *params, const char *path, nn_network network,
@@ -192,9 +237,7 @@ nn_status nn_params_load_network(nn_params *params, const char *path, nn_network
 {
     nn_weights weights;
     NN_TRY(nn_weights_open_network(path, network, &weights));
-    nn_status status = nn_params_load_from(params, &weights, prefix, prefix ? 1 : 0, NULL);
-    nn_weights_close(&weights);
-    return status;
+    return load_opened(params, &weights, (naming){ prefix, prefix ? 1 : 0 }, NULL);
 }
 
 /* -- saving -- */

@@ -21,12 +21,14 @@ nn_status nn_params_check(const nn_params *params, const nn_weights *weights,
                           const nn_prefix *prefixes, int n_prefixes, int64_t *n_extra) NN_CHECKED;
 
 /* Check, then fill the store (f32, allocated). F32, F16, BF16 and F64 become f32. Everything is
- * checked before anything is written. */
+ * checked before anything is written. A frozen store is bound to the weights, which must stay open
+ * as long as it lives. */
 nn_status nn_params_load_from(nn_params *params, const nn_weights *weights,
                               const nn_prefix *prefixes, int n_prefixes,
                               int64_t *n_extra) NN_CHECKED;
 
-/* The same from what nn_weights_open opens, by the names that stand there. */
+/* The same from what nn_weights_open opens, by the names that stand there. A frozen store keeps the
+ * files mapped; they must not be changed in place meanwhile. */
 nn_status nn_params_load(nn_params *params, const char *path, const nn_prefix *prefixes,
                          int n_prefixes, int64_t *n_extra) NN_CHECKED;
 

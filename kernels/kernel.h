@@ -39,14 +39,17 @@ typedef struct nn_call {
     void *workspace;    /* reserved by the plan, shared by all nodes, 64-byte aligned */
     size_t workspace_bytes;
     bool frozen;        /* weights change only when `repack` says so: they may be kept packed */
-    bool compact;       /* memory counts more than time: nothing much larger than the weights */
+    bool compact;       /* memory counts more than time: packed weights may exceed the plain ones
+                           only where images are larger still */
     bool deterministic; /* equal runs must give equal bits: no sums whose order depends on timing */
     nn_dtype arithmetic; /* NN_BF16: products round their f32 operands to it first, where the
                             backend computes in bf16 without storing it */
     bool repack;         /* first run, or the weights changed since the last */
     void *packed;        /* memory of this node for packed weights, kept between runs */
     size_t packed_bytes; /* what prepare asked for */
-    void *state;         /* what prepare built: primitives of a library */
+    size_t repack_bytes; /* by prepare: workspace where `repack` is set, if more than always */
+    unsigned packed_in; /* by prepare: bit i: in[i] is read where `repack` is set, and only there */
+    void *state;        /* what prepare built: primitives of a library */
     /* Device memory. If not NULL, the key of random kernels is nn_mix(*run_seed, stream_id), to be
      * read by the running kernel: the call may be of an earlier run, and `seed` with it. */
     const uint64_t *run_seed;
@@ -60,10 +63,10 @@ typedef struct nn_kernel {
                                            alignment, up to 64 bytes,  is true */
     nn_status (*run)(const nn_call *c); /* enqueue; never sync, never allocate */
     size_t (*workspace)(const nn_call *c); /* bytes wanted; NULL = none */
-    nn_status (*prepare)(
-        nn_call *c);             /* once per plan, before memory exists; may set state, packed_bytes
-                                    and raise workspace_bytes; NULL = nothing to prepare */
-    void (*release)(nn_call *c); /* frees state; NULL = nothing to free */
+    nn_status (*prepare)(nn_call *c);      /* once per plan, before memory exists; may set state,
+                                              packed_bytes,      packed_in, repack_bytes and raise
+                                              workspace_bytes; NULL =      nothing to prepare */
+    void (*release)(nn_call *c);           /* frees state; NULL = nothing to free */
     /* Bytes that it moves beyond reading each operand and writing each result once: parts of sums,
      * rearranged copies, operands that a second launch reads again. NULL = what workspace asked for
      * is written and read once. */

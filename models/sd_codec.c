@@ -18,6 +18,7 @@ struct sd_codec {
     nn_device *device;
     sd_codec_size size;
     direction encode, decode;
+    bool save_memory;
     float *staging; /* one batch, padded with the last item */
 };
 
@@ -51,7 +52,15 @@ static nn_status plan(sd_codec *k, direction *d, void (*build)(sd_codec *k))
     build(k);
     d->out = nn_precise(d->graph, d->out);
     nn_keep(d->out);
-    return nn_plan_create(d->graph, k->device, &(nn_plan_options){ .frozen = true }, &d->plan);
+    const nn_plan_options options = { .frozen = true, .compact = k->save_memory };
+    return nn_plan_create(d->graph, k->device, &options, &d->plan);
+}
+
+static void close_direction(direction *d)
+{
+    nn_plan_destroy(d->plan);
+    nn_graph_destroy(d->graph);
+    *d = (direction){ 0 };
 }
 
 nn_status sd_codec_create(const vae_config *c, nn_params *params, nn_device *device, int64_t batch,
@@ -86,12 +95,23 @@ nn_status sd_codec_create(const vae_config *c, nn_params *params, nn_device *dev
 void sd_codec_destroy(sd_codec *k)
 {
     if (!k) return;
-    nn_plan_destroy(k->encode.plan);
-    nn_plan_destroy(k->decode.plan);
-    nn_graph_destroy(k->encode.graph);
-    nn_graph_destroy(k->decode.graph);
+    close_direction(&k->encode);
+    close_direction(&k->decode);
     nn_free(k->staging);
     nn_free(k);
+}
+
+void sd_codec_save_memory(sd_codec *k)
+{
+    k->save_memory = true;
+}
+
+void sd_codec_rest(sd_codec *k)
+{
+    if (!k->save_memory) return;
+    close_direction(&k->encode);
+    close_direction(&k->decode);
+    nn_params_give_back_all(k->params);
 }
 
 const sd_codec_size *sd_codec_size_of(const sd_codec *k)

@@ -31,6 +31,7 @@ struct sd_session {
     float *surroundings;       /* [batch, h, w, beside]; NULL = there are none */
     int32_t *row_ids;          /* [rows, words]: what the channels hold, -1 = nothing yet */
     float *row_weight;
+    bool told; /* the step's plan has the channels */
     int64_t n_encoded;
 };
 
@@ -50,7 +51,50 @@ nn_tensor *sd_unet(const sd_model *m, nn_graph *g, nn_tensor *latent, nn_tensor 
     return unet(nn_root(g, m->params, "unet"), &m->unet, latent, t, context, recompute);
 }
 
-static const nn_plan_options frozen = { .frozen = true };
+static nn_status make_plan(const sd_session *s, nn_graph *g, nn_plan **plan)
+{
+    const nn_plan_options o = { .frozen = true, .compact = s->o.save_memory };
+    return *plan ? NN_OK : nn_plan_create(g, s->device, &o, plan);
+}
+
+static void drop(nn_plan **plan)
+{
+    nn_plan_destroy(*plan);
+    *plan = NULL;
+}
+
+/* The plans that turn text into keys and values; */
+static nn_status need_text(sd_session *s)
+{
+    if (s->o.save_memory) drop(&s->step);
+    NN_TRY(make_plan(s, s->window_graph, &s->window));
+    return make_plan(s, s->text_graph, &s->text);
+}
+
+/* the plan of a step, told what they are. */
+static nn_status need_step(sd_session *s)
+{
+    if (s->o.save_memory && s->window) {
+        drop(&s->window);
+        drop(&s->text);
+        nn_params_give_back_all(s->m->params);
+    }
+    if (!s->step) s->told = false;
+    NN_TRY(make_plan(s, s->step_graph, &s->step));
+    for (int i = 0; i < s->n_channels && !s->told; i++)
+        NN_TRY(nn_plan_write(s->step, s->channels[i].read, s->channels[i].rows));
+    s->told = true;
+    return NN_OK;
+}
+
+void sd_session_rest(sd_session *s)
+{
+    if (!s->o.save_memory) return;
+    drop(&s->window);
+    drop(&s->text);
+    drop(&s->step);
+    nn_params_give_back_all(s->m->params);
+}
 
 static nn_status make_window(sd_session *s)
 {
@@ -66,7 +110,7 @@ static nn_status make_window(sd_session *s)
     s->encoded = clip_text(nn_root(g, s->m->params, "text.text_model"), &text, s->ids, false);
     s->encoded = nn_precise(g, s->encoded);
     nn_keep(s->encoded);
-    return nn_plan_create(g, s->device, &frozen, &s->window);
+    return nn_graph_status(g);
 }
 
 static nn_status make_text(sd_session *s, unet_text *made)
@@ -80,7 +124,7 @@ static nn_status make_text(sd_session *s, unet_text *made)
         nn_keep(made->of[i].k);
         nn_keep(made->of[i].v);
     }
-    return nn_plan_create(g, s->device, &frozen, &s->text);
+    return nn_graph_status(g);
 }
 
 /* What the text's plan makes, as an input with all rows. */
@@ -112,7 +156,7 @@ static nn_status make_step(sd_session *s, const unet_text *made)
     s->predicted = unet_on_text(nn_root(g, s->m->params, "unet"), c, s->latent, s->t, &text);
     s->predicted = nn_precise(g, s->predicted);
     nn_keep(s->predicted);
-    return nn_plan_create(g, s->device, &frozen, &s->step);
+    return nn_graph_status(g);
 }
 
 static nn_status reserve(sd_session *s)
@@ -152,7 +196,10 @@ static nn_status open_session(sd_session *s)
     NN_TRY(make_window(s));
     NN_TRY(make_text(s, &made));
     NN_TRY(make_step(s, &made));
-    return reserve(s);
+    NN_TRY(reserve(s));
+    if (s->o.save_memory) return NN_OK;
+    NN_TRY(need_text(s));
+    return make_plan(s, s->step_graph, &s->step);
 }
 
 nn_status sd_session_create(const sd_model *m, nn_device *device, const sd_session_options *o,
@@ -232,6 +279,7 @@ void sd_prompt_emphasise(const sd_prompt *p, int window, int64_t width, float *e
 static nn_status encode(sd_session *s, const sd_prompt *p, int64_t row)
 {
     const int64_t width = s->m->text.hidden_size;
+    NN_TRY(need_text(s));
     for (int w = 0; w < p->n_windows; w++) {
         float *to = s->context_now + w * p->length * width;
         NN_TRY(nn_plan_write(s->window, s->ids, p->ids + w * p->length));
@@ -290,8 +338,7 @@ nn_status sd_session_prompts(sd_session *s, const sd_prompt *const prompts[],
     for (int64_t i = 0; i < s->o.batch && s->o.guided; i++) NN_TRY(set_row(s, negative[i], i));
     for (int64_t i = 0; i < s->o.batch; i++)
         NN_TRY(set_row(s, prompts[i], s->rows - s->o.batch + i));
-    for (int i = 0; i < s->n_channels; i++)
-        NN_TRY(nn_plan_write(s->step, s->channels[i].read, s->channels[i].rows));
+    s->told = false;
     return NN_OK;
 }
 
@@ -324,6 +371,7 @@ nn_status sd_session_predict(sd_session *s, const float *latents, float t, doubl
                              double rescale, float *out)
 {
     const int64_t n = s->o.batch * s->latent_elems;
+    NN_TRY(need_step(s));
     make_input(s, latents);
     NN_TRY(nn_plan_write(s->step, s->latent, s->both));
     for (int64_t i = 0; i < s->rows; i++) s->both[i] = t; /* rows <= elements of the latents */

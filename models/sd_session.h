@@ -10,9 +10,11 @@
 
 typedef struct sd_session_options {
     int64_t batch, latent_height, latent_width;
-    int windows;   /* of every prompt */
-    int clip_skip; /* layers of the text encoder that are left out at its end */
-    bool guided;   /* two passes as one batch: [without the prompt, with it] */
+    int windows;      /* of every prompt */
+    int clip_skip;    /* layers of the text encoder that are left out at its end */
+    bool guided;      /* two passes as one batch: [without the prompt, with it] */
+    bool save_memory; /* memory counts more than time: text encoder and UNet are planned when they
+                         are needed, compactly, and never at once */
 } sd_session_options;
 
 /* Plans. m is borrowed for the session's life. Owner: the caller. NN_ARGUMENT: a clip_skip that
@@ -41,6 +43,10 @@ int64_t sd_session_encoded(const sd_session *s);
  * [batch, h, w, 1 + L], 1 where the picture is drawn anew and 0 elsewhere, then the latents of the
  * picture whose drawn part is grey. Copied; before the first step. */
 void sd_session_surround(sd_session *s, const float *surroundings);
+
+/* Where memory counts more than time: give the plans back until they are needed again. What the
+ * prompts say is kept. */
+void sd_session_rest(sd_session *s);
 
 /* Model output for latents [batch, h, w, L] at timestep t, after guidance; rescale: see nn_guide.
  */

@@ -98,6 +98,7 @@ static nn_status load(const char *from, nn_device *device, sd_start start, uint6
     NN_TRY(nn_params_create(&m->params));
     NN_TRY(nn_params_create(&m->vae_params));
     NN_TRY(declare(m));
+    m->params->frozen = m->vae_params->frozen = start == SD_FROZEN;
     NN_TRY(nn_params_alloc(m->params, device, with_grads));
     NN_TRY(nn_params_alloc(m->vae_params, device, false));
     return fill(from, start, seed, m);
@@ -128,7 +129,7 @@ static nn_status open_any(const char *path, const char *tokenizer, nn_device *de
         NN_TRY(nn_clip_bpe_open(tokenizer, &m->tokenizer));
     else
         NN_TRY(file ? sd_file_tokenizer(path, &m->tokenizer) : open_tokenizer(path, &m->tokenizer));
-    return load(path, device, SD_LOAD, 0, false, m);
+    return load(path, device, SD_FROZEN, 0, false, m);
 }
 
 nn_status sd_model_open_any(const char *path, const char *tokenizer, nn_device *device,

@@ -36,6 +36,7 @@ typedef struct sd_model {
 
 typedef enum sd_start {
     SD_LOAD,    /* the folder's weights; a missing one is an error */
+    SD_FROZEN,  /* the same in frozen stores (engine/params.h): they stay as they are */
     SD_SCRATCH, /* UNet and text encoder drawn from the seed, the codec loaded */
 } sd_start;
 
@@ -82,6 +83,11 @@ typedef struct sd_codec sd_codec;
 nn_status sd_codec_create(const vae_config *c, nn_params *params, nn_device *device, int64_t batch,
                           int64_t height, int64_t width, sd_codec **out) NN_CHECKED;
 void sd_codec_destroy(sd_codec *codec);
+
+/* From here on memory counts more than time: plans are compact. rest: where that is so, give them
+ * back until they are needed again. */
+void sd_codec_save_memory(sd_codec *codec);
+void sd_codec_rest(sd_codec *codec);
 
 /* Sizes of the codec's pictures, and what a latent has of them. */
 typedef struct sd_codec_size {

@@ -79,9 +79,10 @@ static nn_status make_params(job *j)
     nn_status status = nn_graph_status(g);
     nn_graph_destroy(g);
     NN_TRY(status);
+    j->params->frozen = !j->what->training;
     NN_TRY(nn_params_alloc(j->params, j->device, j->what->training));
-    j->out->parameter_bytes =
-        j->params->n_elems * (int64_t)sizeof(float) * (j->what->training ? 2 : 1);
+    j->out->parameter_bytes = j->params->frozen ? j->params->n_vector_elems : j->params->n_elems;
+    j->out->parameter_bytes *= (int64_t)sizeof(float) * (j->what->training ? 2 : 1);
     return nn_params_init(j->params, 1);
 }
 
@@ -104,6 +105,7 @@ void bench_count_plan(const nn_plan *plan, bench_result *out)
     out->activation_bytes += s.activation_bytes;
     out->workspace_bytes += s.workspace_bytes;
     out->packed_bytes += s.packed_bytes;
+    out->parameter_bytes += s.weight_bytes;
     out->program_bytes += s.program_bytes;
     out->n_launches += s.n_launches;
     out->n_fallbacks += s.n_fallbacks;

@@ -20,7 +20,7 @@ typedef struct sample_settings {
     int64_t steps, seed, height, width, batch, per_prompt; /* height, width 0 = as it comes */
     int64_t clip_skip, preview_every, tile, columns, cell;
     double guidance, rescale, eta, strength;
-    bool karras, weights;
+    bool karras, weights, fast;
     int spacing, rng, long_prompt, tiling;
 } sample_settings;
 

@@ -58,6 +58,13 @@ nn_status sample_engine_open(const sample_settings *set, int dtype, sample_engin
     return status;
 }
 
+/* Networks come and go, unless that takes longer than the user is ready to wait, or weights would
+ * have to be sent to the device every time. */
+static bool saves_memory(const sample_engine *e)
+{
+    return !e->set->fast && e->device->backend->host_memory;
+}
+
 void sample_engine_close(sample_engine *e)
 {
     sd_session_destroy(e->session);
@@ -87,6 +94,7 @@ static nn_status encode(sample_engine *e, const nn_image *picture, const uint8_t
         status = e->tiled ? sd_codec_encode_tiles(e->codec, e->height, e->width, tile_overlap,
                                                   image, *moments)
                           : sd_codec_encode(e->codec, 1, image, *moments);
+    sd_codec_rest(e->codec);
     nn_free(image);
     return status;
 }
@@ -117,6 +125,7 @@ nn_status sample_engine_prepare(sample_engine *e, int64_t batch, int64_t height,
                            e->tiled ? 1 : nn_min(batch, CODEC_BATCH),
                            e->tiled ? nn_min(tile, height) : height,
                            e->tiled ? nn_min(tile, width) : width, &e->codec));
+    if (saves_memory(e)) sd_codec_save_memory(e->codec);
     e->latents = nn_alloc(batch * (height / f) * (width / f) * e->model.vae.latent_channels,
                           sizeof(*e->latents));
     NN_NEED(e->latents);
@@ -135,7 +144,8 @@ static nn_status need_session(sample_engine *e, int windows)
                                    .latent_width = e->width / f,
                                    .windows = windows,
                                    .clip_skip = (int)e->set->clip_skip,
-                                   .guided = e->set->guidance > 1 };
+                                   .guided = e->set->guidance > 1,
+                                   .save_memory = saves_memory(e) };
     return sd_session_create(&e->model, e->device, &o, &e->session);
 }
 
@@ -166,10 +176,11 @@ nn_status sample_engine_draw(sample_engine *e, int64_t n, const sample_picture *
         status = sd_draw(e->session, &e->draw, n, seeds, &canvas, watch, e->latents);
     nn_free(seeds);
     NN_TRY(status);
+    sd_session_rest(e->session);
     return sample_engine_decode(e, n, e->latents, images);
 }
 
-nn_status sample_engine_decode(sample_engine *e, int64_t n, const float *latents, float *images)
+static nn_status decode(sample_engine *e, int64_t n, const float *latents, float *images)
 {
     const int64_t f = vae_stride(&e->model.vae), pixels = e->height * e->width;
     const int64_t elems = pixels / (f * f) * e->model.vae.latent_channels;
@@ -178,4 +189,11 @@ nn_status sample_engine_decode(sample_engine *e, int64_t n, const float *latents
         NN_TRY(sd_codec_decode_tiles(e->codec, e->height, e->width, tile_overlap,
                                      latents + i * elems, images + i * pixels * 3));
     return NN_OK;
+}
+
+nn_status sample_engine_decode(sample_engine *e, int64_t n, const float *latents, float *images)
+{
+    nn_status status = decode(e, n, latents, images);
+    sd_codec_rest(e->codec);
+    return status;
 }

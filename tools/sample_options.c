@@ -157,6 +157,10 @@ const nn_option sample_options[] = {
       .low = 8,
       .high = 4096,
       .help = "pixels of a picture in the contact sheet" },
+    { .name = "fast",
+      .flag = &set.fast,
+      .incidental = true,
+      .help = "spend memory: weights in larger, faster forms, and all networks at once" },
     DEVICE_OPTIONS(set.on),
     { 0 },
 };

@@ -6,6 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum {
+    LARGE = 1 << 20,     /* cleared by giving its pages back */
+    ENORMOUS = 64 << 20, /* asks for large pages, which are taken 500 times faster */
+};
 
 static _Atomic int64_t n_calls;
 static _Atomic int64_t fail_at; /* value of n_calls that fails; 0 = never */
@@ -38,13 +45,42 @@ void *nn_alloc(int64_t count, size_t size)
     return checked(calloc(bytes ? bytes : 1, 1), bytes);
 }
 
+/* The whole pages in n bytes at block. */
+static char *pages_of(const void *block, size_t n, size_t *bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t begin = ((uintptr_t)block + page - 1) / page * page;
+    const uintptr_t end = ((uintptr_t)block + n) / page * page;
+    *bytes = end > begin ? end - begin : 0;
+    return (char *)block + (begin - (uintptr_t)block);
+}
+
+void nn_give_back(void *block, int64_t n)
+{
+    size_t bytes;
+    char *pages = pages_of(block, (size_t)n, &bytes);
+    if (bytes) (void)madvise(pages, bytes, MADV_DONTNEED);
+}
+
+/* Pages that were given back are zero; a system that does not take them gets them written. */
+static void clear(char *block, size_t n)
+{
+    size_t bytes = 0;
+    char *pages = n >= LARGE ? pages_of(block, n, &bytes) : block;
+    if (bytes && madvise(pages, bytes, MADV_DONTNEED) != 0) bytes = 0;
+    if (bytes && n >= ENORMOUS) (void)madvise(pages, bytes, MADV_HUGEPAGE);
+    const size_t before = bytes ? (size_t)(pages - block) : n;
+    memset(block, 0, before);
+    if (bytes) memset(pages + bytes, 0, n - before - bytes);
+}
+
 void *nn_alloc_aligned(int64_t bytes)
 {
     size_t n;
     if (!may_allocate(bytes, 1, &n)) return NULL;
     n = (n + 63) / 64 * 64;
     void *block = checked(aligned_alloc(64, n ? n : 64), n);
-    if (block) memset(block, 0, n);
+    if (block) clear(block, n);
     return block;
 }
 

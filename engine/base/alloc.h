@@ -11,8 +11,13 @@
  * nn_free. */
 void *nn_alloc(int64_t count, size_t size);
 
-/* Zeroed memory aligned to 64 bytes, for tensors. Freed with nn_free as well. */
+/* Zeroed memory aligned to 64 bytes, for tensors. Freed with nn_free as well. Pages of large blocks
+ * are taken from the system when they are first written. */
 void *nn_alloc_aligned(int64_t bytes);
+
+/* Give the whole pages of n bytes of heap memory back to the system; they stay allocated and read
+ * as zero until they are written again. What shares a page with other memory is left as it is. */
+void nn_give_back(void *block, int64_t n);
 
 /* Resize to count * size bytes; the added bytes are not cleared. On failure NULL, and the old block
  * stays. */

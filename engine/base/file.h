@@ -18,6 +18,10 @@ typedef struct nn_map {
 nn_status nn_map_open(const char *path, nn_map *map) NN_CHECKED;
 void nn_map_close(nn_map *map);
 
+/* n > 0 bytes of a mapped file will not be read soon and need not be kept in memory. They stay
+ * readable. */
+void nn_map_give_back(const void *bytes, int64_t n);
+
 /* Write under a temporary name beside path, then commit: flush, fsync, rename, fsync of the
  * directory. Until the commit the old file is untouched; abort removes the temporary one. */
 typedef struct nn_writer {

@@ -56,7 +56,8 @@ const nn_op nn_op_groupnorm = { .name = "groupnorm",
                                 .infer = infer,
                                 .grad = grad,
                                 .cost = cost,
-                                .n_out = 3 };
+                                .n_out = 3,
+                                .inplace = 1u << X };
 
 /* With h = (x - mean) * rstd, d = dy times the slope of SiLU at h * gamma + beta (or 1) and e = d *
  * gamma: dx = rstd * (e - mean(e) - h * mean(e * h)) with means over the group, dgamma = sum of d *

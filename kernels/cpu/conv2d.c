@@ -3,8 +3,11 @@
 #include "kernels/cpu/onednn/onednn.h"
 
 const nn_kernel NN_CPU_NAME(conv2d)[] = {
-    NN_DNNL_KERNEL("conv2d_f32_winograd", nn_dnnl_conv2d_winograd_accepts,
-                   nn_dnnl_conv2d_winograd_prepare, nn_dnnl_conv2d_run),
+    { .name = "conv2d_f32_winograd",
+      .accepts = nn_dnnl_conv2d_winograd_accepts,
+      .prepare = nn_dnnl_conv2d_winograd_prepare,
+      .run = nn_dnnl_conv2d_winograd_run,
+      .release = nn_dnnl_conv2d_winograd_release },
     NN_DNNL_KERNEL("conv2d_bf16_direct", nn_dnnl_conv2d_bf16_accepts, nn_dnnl_conv2d_bf16_prepare,
                    nn_dnnl_conv2d_run),
     NN_DNNL_KERNEL("conv2d_f32_direct", nn_dnnl_conv2d_accepts, nn_dnnl_conv2d_direct_prepare,

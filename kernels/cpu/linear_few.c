@@ -174,6 +174,7 @@ nn_status NN_CPU_NAME(linear_few_bf16_prepare)(nn_call *c)
 {
     size_t row = (size_t)row_pairs(c) * sizeof(int32_t);
     c->packed_bytes = (size_t)c->in[W].dim[0] * row;
+    c->packed_in = 1u << W;
     c->workspace_bytes = (size_t)rows_of(&c->in[X]) * row;
     return NN_OK;
 }

@@ -13,7 +13,7 @@
 #include "engine/nn.h"
 #include "engine/plan_internal.h"
 
-enum { MOST = 1 << 17, RESULTS = 6 };
+enum { MOST = 1 << 20, RESULTS = 6 };
 enum { N, H, WIDTH, I, O };
 
 typedef struct result {
@@ -155,6 +155,14 @@ static void test_frozen(void **state)
     agree((int64_t[]){ 1, 4, 6, 128, 32 }, true);
 }
 
+/* Images that are convolved in strips, two and three. */
+static void test_strips(void **state)
+{
+    (void)state;
+    agree((int64_t[]){ 1, 88, 96, 48, 32 }, true);
+    agree((int64_t[]){ 2, 96, 96, 32, 32 }, true);
+}
+
 /* What a frozen plan packs for large weights and 1024 places. */
 static int64_t packed_bytes(trial *t, bool compact)
 {
@@ -190,6 +198,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_training),
                                         cmocka_unit_test(test_frozen),
+                                        cmocka_unit_test(test_strips),
                                         cmocka_unit_test(test_compact) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,9 +26,12 @@ typedef struct step {
     dnnl_exec_arg_t args[MAX_ARGS];
 } step;
 
+/* The workspace holds the copies, and behind them the scratchpad of whichever step runs. Packing
+ * comes first and has all of it. */
 typedef struct program {
     int n;
     step steps[MAX_STEPS];
+    size_t copies, scratch, pack_scratch; /* bytes */
 } program;
 
 nn_status nn_dnnl_check(dnnl_status_t status, const char *doing)
@@ -148,6 +151,24 @@ static size_t reserve(size_t *bytes, const dnnl_memory_desc_t *md)
     return at;
 }
 
+/* What the program takes of the workspace. */
+static void account(nn_call *c)
+{
+    program *p = c->state;
+    p->copies = (p->copies + 63) / 64 * 64;
+    c->workspace_bytes = p->copies + p->scratch;
+    c->repack_bytes = p->pack_scratch;
+}
+
+/* A place for a copy in the workspace. */
+static size_t reserve_copy(nn_call *c, const dnnl_memory_desc_t *md)
+{
+    program *p = c->state;
+    size_t at = reserve(&p->copies, md);
+    account(c);
+    return at;
+}
+
 static nn_status add_arg(const nn_call *c, step *s, const nn_dnnl_arg *a)
 {
     NN_ASSERT(s->n < MAX_ARGS);
@@ -170,11 +191,14 @@ static nn_status append(nn_call *c, const_dnnl_primitive_desc_t pd, bool packs, 
     s->packs = packs;
     NN_TRY(nn_dnnl_check(dnnl_primitive_create(&s->primitive, pd), "making a primitive"));
     for (int i = 0; i < n; i++) NN_TRY(add_arg(c, s, &args[i]));
-    nn_dnnl_arg scratch = { .arg = DNNL_ARG_SCRATCHPAD, .where = NN_DNNL_WORKSPACE };
+    nn_dnnl_arg scratch = { .arg = DNNL_ARG_SCRATCHPAD,
+                            .where = packs ? NN_DNNL_WORKSPACE : NN_DNNL_SCRATCH };
     scratch.md = *dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
-    if (dnnl_memory_desc_get_size(&scratch.md) == 0) return NN_OK;
-    scratch.at = reserve(&c->workspace_bytes, &scratch.md);
-    return add_arg(c, s, &scratch);
+    size_t bytes = dnnl_memory_desc_get_size(&scratch.md);
+    size_t *most = packs ? &p->pack_scratch : &p->scratch;
+    *most = nn_max(*most, bytes);
+    account(c);
+    return bytes ? add_arg(c, s, &scratch) : NN_OK;
 }
 
 nn_status nn_dnnl_append(nn_call *c, const_dnnl_primitive_desc_t pd, int n, const nn_dnnl_arg *args)
@@ -212,7 +236,7 @@ static nn_status arrange(nn_call *c, nn_dnnl_arg *a, const dnnl_memory_desc_t *w
     if (dnnl_memory_desc_equal(&a->md, want) && !wants_alignment()) return NN_OK;
     nn_dnnl_arg copy = { .arg = a->arg, .md = *want };
     copy.where = packs ? NN_DNNL_PACKED : NN_DNNL_WORKSPACE;
-    copy.at = reserve(packs ? &c->packed_bytes : &c->workspace_bytes, want);
+    copy.at = packs ? reserve(&c->packed_bytes, want) : reserve_copy(c, want);
     NN_TRY(append_reorder(c, a, &copy, packs, false));
     *a = copy;
     return NN_OK;
@@ -225,7 +249,11 @@ nn_status nn_dnnl_arrange(nn_call *c, nn_dnnl_arg *a, const dnnl_memory_desc_t *
 
 nn_status nn_dnnl_pack(nn_call *c, nn_dnnl_arg *a, const dnnl_memory_desc_t *want)
 {
-    return arrange(c, a, want, c->frozen);
+    const nn_dnnl_arg published = *a;
+    NN_TRY(arrange(c, a, want, c->frozen));
+    if (a->where == NN_DNNL_PACKED && published.where == NN_DNNL_IN)
+        c->packed_in |= 1u << published.at;
+    return NN_OK;
 }
 
 nn_status nn_dnnl_append_to(nn_call *c, const_dnnl_primitive_desc_t pd, int n, nn_dnnl_arg *args,
@@ -235,7 +263,7 @@ nn_status nn_dnnl_append_to(nn_call *c, const_dnnl_primitive_desc_t pd, int n, n
     if (dnnl_memory_desc_equal(&result.md, layout)) return append(c, pd, false, n, args);
     made->md = *layout;
     made->where = NN_DNNL_WORKSPACE;
-    made->at = reserve(&c->workspace_bytes, layout);
+    made->at = reserve_copy(c, layout);
     NN_TRY(append(c, pd, false, n, args));
     return append_reorder(c, made, &result, false, accumulate);
 }
@@ -249,6 +277,8 @@ static void *address(const nn_call *c, nn_dnnl_where where, size_t at)
         return c->out[at].data;
     case NN_DNNL_PACKED:
         return (char *)c->packed + at;
+    case NN_DNNL_SCRATCH:
+        return (char *)c->workspace + ((const program *)c->state)->copies;
     default:
         return (char *)c->workspace + at;
     }
@@ -270,9 +300,10 @@ nn_status nn_dnnl_run(const nn_call *c)
 {
     program *p = c->state;
     omp_set_num_threads(nn_pool_threads(c->pool)); /* the scratchpads were cut for these */
-    for (int i = 0; i < p->n; i++)
-        if (!p->steps[i].packs || c->repack)
-            NN_TRY(nn_dnnl_check(run_step(c, &p->steps[i]), "running a primitive"));
+    for (int packs = c->repack; packs >= 0; packs--)
+        for (int i = 0; i < p->n; i++)
+            if (p->steps[i].packs == packs)
+                NN_TRY(nn_dnnl_check(run_step(c, &p->steps[i]), "running a primitive"));
     return NN_OK;
 }
 

@@ -26,7 +26,8 @@ typedef enum nn_dnnl_where {
     NN_DNNL_IN,        /* `at` counts inputs of the call */
     NN_DNNL_OUT,       /* `at` counts outputs */
     NN_DNNL_WORKSPACE, /* `at` is in bytes */
-    NN_DNNL_PACKED
+    NN_DNNL_PACKED,
+    NN_DNNL_SCRATCH /* behind the copies in the workspace; `at` is 0 */
 } nn_dnnl_where;
 
 /* An operand: a layout, where it lies, and which argument of its primitive it is. */
@@ -107,6 +108,8 @@ bool nn_dnnl_conv2d_winograd_accepts(const nn_call *c); /* where it is faster as
 bool nn_dnnl_conv2d_bwd_x_winograd_accepts(const nn_call *c);
 bool nn_dnnl_conv2d_bwd_w_winograd_accepts(const nn_call *c);
 nn_status nn_dnnl_conv2d_winograd_prepare(nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_conv2d_winograd_run(const nn_call *c) NN_CHECKED;
+void nn_dnnl_conv2d_winograd_release(nn_call *c);
 nn_status nn_dnnl_conv2d_bwd_x_winograd_prepare(nn_call *c) NN_CHECKED;
 nn_status nn_dnnl_conv2d_bwd_w_winograd_prepare(nn_call *c) NN_CHECKED;
 
