@@ -50,6 +50,7 @@ static void sample_canvas(work *j)
 static void surround(work *j)
 {
     const int64_t l = j->m->vae.latent_channels, places = j->h * j->w;
+    NN_ASSERT(has_mask(j));
     for (int64_t i = 0; i < j->batch; i++) {
         float *to = j->surroundings + i * places * (1 + l), *latent = j->predicted;
         sd_latent(&j->m->vae, places, j->canvas->grey, j->fresh + i * j->elems, latent);

@@ -23,7 +23,10 @@ static int64_t same_as_f16(const nn_weights *from, const nn_weights *to)
     for (int64_t k = 0; k < from->n; k++) {
         const nn_weight *a = from->tensor[k], *b = nn_weights_find(to, a->name);
         const int64_t n = nn_weight_elements(a);
-        if (!b || b->dtype != NN_ST_F16 || nn_weight_elements(b) != n) fail_msg("%s", a->name);
+        if (!b || b->dtype != NN_ST_F16 || nn_weight_elements(b) != n) {
+            fail_msg("%s", a->name);
+            return -1;
+        }
         for (int64_t i = 0; i < n; i += CHUNK) {
             const int64_t some = nn_min(CHUNK, n - i);
             OK(nn_weight_convert(a, i, some, NN_ST_F16, wanted));
