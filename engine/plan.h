@@ -30,8 +30,8 @@ typedef struct nn_plan_stats {
     int64_t workspace_bytes;
     int64_t packed_bytes;
     int64_t weight_bytes;  /* of frozen stores, beside their vectors, in memory at most: what every
-                              run reads (counted by the first plan that does), and what the
-                              hungriest node packs */
+                              run reads (counted by the first plan that does), and what there is
+                              beyond packed_bytes while weights are packed */
     int64_t program_bytes; /* what choosing and preparing the kernels made resident, as measured:
                               code that a library loaded or generated, and its descriptions */
     int64_t n_launches;    /* nodes that run a kernel */

@@ -20,13 +20,15 @@ static nn_status sort_inputs(nn_plan *plan, const nn_step *s, int64_t *packs)
     return NN_OK;
 }
 
+/* While a step packs there are its weights and what has been packed so far, not all of it. */
 nn_status nn_plan_sort_weights(nn_plan *plan)
 {
-    int64_t most = 0, packs;
+    int64_t most = plan->stats.packed_bytes, packs;
     for (int64_t i = 0; i < plan->n_steps; i++) {
-        NN_TRY(sort_inputs(plan, &plan->steps[i], &packs));
-        most = nn_max(most, packs);
+        const nn_step *s = &plan->steps[i];
+        NN_TRY(sort_inputs(plan, s, &packs));
+        most = nn_max(most, s->packed_offset + (int64_t)s->call.packed_bytes + packs);
     }
-    plan->stats.weight_bytes += most;
+    plan->stats.weight_bytes += most - plan->stats.packed_bytes;
     return NN_OK;
 }
