@@ -17,13 +17,7 @@ static void softmax_block(const nn_attn_group *g, int64_t n, int64_t depth, floa
             sum += p;
             nn_store(column + j * NN_ATTN_COLUMNS, p);
         }
-        nn_vf factor = nn_attn_exp2(before - largest);
-        nn_store(g->largest + v * NN_LANES, largest);
-        nn_store(g->sum + v * NN_LANES, nn_load(g->sum + v * NN_LANES) * factor + sum);
-        for (int64_t d = 0; d < depth; d++) {
-            float *a = g->acc + d * NN_ATTN_COLUMNS + v * NN_LANES;
-            nn_store(a, nn_load(a) * factor);
-        }
+        nn_attn_rescale(g, v, depth, largest, nn_attn_exp2(before - largest), sum);
     }
 }
 

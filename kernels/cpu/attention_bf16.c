@@ -181,13 +181,7 @@ NN_BF16_TARGET static void softmax_block(const nn_attn_group *g, int64_t n, int6
             total += a + b;
             nn_store(column + j / 2 * NN_ATTN_COLUMNS, (nn_vf)nn_pair_up(a, b));
         }
-        nn_vf factor = power(before - largest);
-        nn_store(g->largest + v * NN_LANES, largest);
-        nn_store(g->sum + v * NN_LANES, nn_load(g->sum + v * NN_LANES) * factor + total);
-        for (int64_t d = 0; d < depth; d++) {
-            float *a = g->acc + d * NN_ATTN_COLUMNS + v * NN_LANES;
-            nn_store(a, nn_load(a) * factor);
-        }
+        nn_attn_rescale(g, v, depth, largest, power(before - largest), total);
     }
 }
 

@@ -43,6 +43,19 @@ typedef struct nn_attn_way {
                 float *scores);
 } nn_attn_way;
 
+/* What lanes v of a group have summed, brought to a new maximum by factor = 2^(old - new), with the
+ * total of the block that set it. */
+NN_INLINE void nn_attn_rescale(const nn_attn_group *g, int v, int64_t depth, nn_vf largest,
+                               nn_vf factor, nn_vf total)
+{
+    nn_store(g->largest + v * NN_LANES, largest);
+    nn_store(g->sum + v * NN_LANES, nn_load(g->sum + v * NN_LANES) * factor + total);
+    for (int64_t d = 0; d < depth; d++) {
+        float *a = g->acc + d * NN_ATTN_COLUMNS + v * NN_LANES;
+        nn_store(a, nn_load(a) * factor);
+    }
+}
+
 /* Replace the scores of keys [key, key + n) where a query does not see them. */
 void NN_CPU_NAME(attention_hide)(const nn_attn_head *at, const nn_attn_group *g, int64_t key,
                                  int64_t n, float *scores);
