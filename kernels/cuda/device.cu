@@ -6,6 +6,13 @@ extern "C" {
 #include "kernels/null/null.h"
 }
 
+/* What to do without a GPU: builds without `cpu` have `ref` alone. */
+#ifdef NN_CPU
+#define ADVICE "use --device cpu"
+#else
+#define ADVICE "use --device ref"
+#endif
+
 enum { LEAST_CAPABILITY = 80, NO_BYTES = 256 /* what an empty allocation takes */ };
 
 nn_status nn_cuda_status(cudaError_t error, const char *what)
@@ -38,9 +45,9 @@ static nn_status find_gpu(void)
     int n = 0;
     cudaError_t error = cudaGetDeviceCount(&n);
     if (error == cudaErrorNoDevice || (error == cudaSuccess && n == 0))
-        return nn_fail(NN_DEVICE, "cuda: this machine shows no NVIDIA GPU; use --device cpu");
+        return nn_fail(NN_DEVICE, "cuda: this machine shows no NVIDIA GPU; " ADVICE);
     if (error != cudaSuccess)
-        return nn_fail(NN_DEVICE, "cuda: no driver that can run this build (%s); use --device cpu",
+        return nn_fail(NN_DEVICE, "cuda: no driver that can run this build (%s); " ADVICE,
                        cudaGetErrorString(error));
     return NN_OK;
 }
@@ -58,7 +65,7 @@ static nn_status describe(nn_cuda *g)
     if (g->capability < LEAST_CAPABILITY)
         return nn_fail(NN_UNSUPPORTED,
                        "cuda: this GPU has compute capability %d.%d, 8.0 is the "
-                       "least; use --device cpu",
+                       "least; " ADVICE,
                        major, minor);
     return NN_OK;
 }
