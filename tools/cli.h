@@ -99,7 +99,8 @@ typedef struct nn_progress {
     char line[256];
 } nn_progress;
 
-/* first: steps that an earlier run did; total 0 = unknown. */
+/* first: steps that an earlier run did; total 0 = unknown. Of the fields the line shows the first
+ * five. */
 void nn_progress_start(nn_progress *p, const char *what, const char *unit, int64_t first,
                        int64_t total);
 void nn_progress_step(nn_progress *p, int64_t done, const nn_field *fields, int n_fields);

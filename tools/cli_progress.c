@@ -9,6 +9,7 @@
 #include "engine/base/clock.h"
 
 static const double REDRAW_S = 0.1, PLAIN_S = 10;
+enum { SHOWN = 5 }; /* fields that a line has room for */
 
 /* One terminal, one line: the state of this process's stderr. */
 static const nn_progress *live; /* whose line stands on the terminal */
@@ -79,7 +80,7 @@ static void compose(nn_progress *p, double now, const nn_field *fields, int n_fi
         add(line, size, "  in ");
         add_time(line, size, seconds);
     }
-    for (int i = 0; i < n_fields; i++)
+    for (int i = 0; i < n_fields && i < SHOWN; i++)
         add(line, size, "  %s %.4g", fields[i].name, fields[i].value);
 }
 

@@ -16,9 +16,10 @@ static trainer_settings set = { TRAINER_DEFAULTS, .steps = 300, .lr = 4e-5 };
 static const char *model_dir, *config_dir, *data_spec, *columns = "short=0.5,long=0.5", *prefixes,
                                                        *tokenizer, *rehearsal_spec,
                                                        *rehearsal_columns = "alt=0.5,list=0.5";
+static const char *validation_data;
 static double dropout = 0.1, rehearsal_share = 0.25;
 static bool from_scratch, freeze_vision;
-static int64_t length = 40, most_words;
+static int64_t length = 40, most_words, validation_steps = 100;
 static int overlong;
 static const char *const overlong_names[] = { "truncate", "drop", NULL };
 
@@ -87,36 +88,64 @@ static const nn_option options[] = {
       .choice = &overlong,
       .choices = overlong_names,
       .help = "what happens to captions with too many tokens" },
+    { .name = "validation-data",
+      .text = &validation_data,
+      .value = "SHARDS",
+      .incidental = true,
+      .help =
+          "samples that are not trained on; the loss on them every --validation-steps updates" },
+    { .name = "validation-steps",
+      .integer = &validation_steps,
+      .incidental = true,
+      .low = 1,
+      .high = 1e9,
+      .help = "updates between validations" },
     TRAINER_OPTIONS(set),
     { 0 },
 };
+
+/* What a graph of the loss reads. */
+typedef struct inputs {
+    nn_tensor *pixels, *ids, *labels, *seen;
+} inputs;
 
 typedef struct job {
     nn_device *device;
     captioner_folder model;
     captioner_config config; /* the model's, with this run's dropout */
     nn_params *trained;      /* what the optimizer sees: a copy with gradients */
-    caption_corpus corpus, rehearsal;
-    int64_t n_rehearsed;                     /* samples of a batch */
-    bool placed;                             /* the corpora stand where the next pass begins */
-    nn_tensor *pixels, *ids, *labels, *seen; /* inputs of the graph */
+    caption_corpus corpus, rehearsal, validation;
+    int64_t n_rehearsed; /* samples of a batch */
+    bool placed;         /* the corpora stand where the next pass begins */
+    inputs trained_on, validated_on;
     float *pixels_now;
     int32_t *ids_now, *labels_now, *seen_now;
 } job;
 
+static nn_tensor *loss_of(const job *j, nn_graph *g, nn_params *params, inputs *in)
+{
+    const captioner_config *c = &j->config;
+    int64_t n = set.ranks.batch, size = c->vision.image_size;
+    in->pixels = nn_input(g, "pixels", NN_F32, NN_DIMS(n, size, size, 3));
+    in->ids = nn_input(g, "ids", NN_I32, NN_DIMS(n, length));
+    in->labels = nn_input(g, "labels", NN_I32, NN_DIMS(n, length));
+    in->seen = nn_input(g, "seen", NN_I32, NN_DIMS(n, length));
+    nn_scope text = nn_root(g, params, "");
+    nn_scope vision = nn_root(g, freeze_vision ? j->model.params : params, "");
+    nn_tensor *image = captioner_encode(vision, c, in->pixels);
+    return captioner_text_loss(text, c, image, in->ids, in->seen, in->labels);
+}
+
 static nn_tensor *build(void *ctx, nn_graph *g, nn_params *params)
 {
     job *j = ctx;
-    const captioner_config *c = &j->config;
-    int64_t n = set.ranks.batch, size = c->vision.image_size;
-    j->pixels = nn_input(g, "pixels", NN_F32, NN_DIMS(n, size, size, 3));
-    j->ids = nn_input(g, "ids", NN_I32, NN_DIMS(n, length));
-    j->labels = nn_input(g, "labels", NN_I32, NN_DIMS(n, length));
-    j->seen = nn_input(g, "seen", NN_I32, NN_DIMS(n, length));
-    nn_scope text = nn_root(g, params, "");
-    nn_scope vision = nn_root(g, freeze_vision ? j->model.params : params, "");
-    nn_tensor *image = captioner_encode(vision, c, j->pixels);
-    return captioner_text_loss(text, c, image, j->ids, j->seen, j->labels);
+    return loss_of(j, g, params, &j->trained_on);
+}
+
+static nn_tensor *build_validation(void *ctx, nn_graph *g, nn_params *params)
+{
+    job *j = ctx;
+    return loss_of(j, g, params, &j->validated_on);
 }
 
 /* pass: number of the first of the passes that the ranks do together. */
@@ -130,20 +159,37 @@ static nn_status place(job *j, int64_t pass)
     return NN_OK;
 }
 
+/* The next sample to place i of the batch. */
+static nn_status take(job *j, caption_corpus *from, int64_t i)
+{
+    const int64_t size = j->config.vision.image_size, at = i * length;
+    return caption_corpus_next(from, j->pixels_now + i * 3 * size * size, j->ids_now + at,
+                               j->labels_now + at, j->seen_now + at);
+}
+
+static nn_status write_batch(const job *j, nn_plan *plan, const inputs *in)
+{
+    NN_TRY(nn_plan_write(plan, in->pixels, j->pixels_now));
+    NN_TRY(nn_plan_write(plan, in->ids, j->ids_now));
+    NN_TRY(nn_plan_write(plan, in->labels, j->labels_now));
+    return nn_plan_write(plan, in->seen, j->seen_now);
+}
+
 static nn_status feed(void *ctx, nn_plan *plan, const trainer_pass *pass)
 {
     job *j = ctx;
-    int64_t size = j->config.vision.image_size, pixels = 3 * size * size;
     NN_TRY(place(j, pass->number - set.ranks.rank));
-    for (int64_t i = 0; i < set.ranks.batch; i++) {
-        caption_corpus *from = i < j->n_rehearsed ? &j->rehearsal : &j->corpus;
-        NN_TRY(caption_corpus_next(from, j->pixels_now + i * pixels, j->ids_now + i * length,
-                                   j->labels_now + i * length, j->seen_now + i * length));
-    }
-    NN_TRY(nn_plan_write(plan, j->pixels, j->pixels_now));
-    NN_TRY(nn_plan_write(plan, j->ids, j->ids_now));
-    NN_TRY(nn_plan_write(plan, j->labels, j->labels_now));
-    return nn_plan_write(plan, j->seen, j->seen_now);
+    for (int64_t i = 0; i < set.ranks.batch; i++)
+        NN_TRY(take(j, i < j->n_rehearsed ? &j->rehearsal : &j->corpus, i));
+    return write_batch(j, plan, &j->trained_on);
+}
+
+static nn_status feed_validation(void *ctx, nn_plan *plan, int64_t pass)
+{
+    job *j = ctx;
+    if (!pass) NN_TRY(caption_corpus_seek(&j->validation, 0));
+    for (int64_t i = 0; i < set.ranks.batch; i++) NN_TRY(take(j, &j->validation, i));
+    return write_batch(j, plan, &j->validated_on);
 }
 
 /* Values of every parameter of `to`, from the one of that name in `from`. */
@@ -236,6 +282,12 @@ static nn_status open_data(job *j)
         c.block = nn_max(j->n_rehearsed, 1);
         NN_TRY(caption_corpus_open(&c, &j->rehearsal));
     }
+    if (validation_data) {
+        c.shards = validation_data;
+        c.columns = columns;
+        c.block = set.ranks.batch;
+        NN_TRY(caption_corpus_open(&c, &j->validation));
+    }
     int64_t size = j->config.vision.image_size, n = set.ranks.batch * length;
     j->pixels_now = nn_alloc(set.ranks.batch * size * size * 3, sizeof(float));
     NN_NEED(j->pixels_now);
@@ -258,6 +310,12 @@ static nn_status hash_start(const job *j, uint64_t *hash)
     return trainer_hash_files(j->model.tokenizer, words, hash);
 }
 
+/* Passes of each rank that its samples fill. */
+static int64_t validation_passes(const job *j)
+{
+    return nn_max(nn_shards_count(j->validation.shards) / (set.ranks.batch * set.ranks.n), 1);
+}
+
 static nn_status train(job *j)
 {
     trainer t = { .what = "captioner",
@@ -269,6 +327,9 @@ static nn_status train(job *j)
                   .ctx = j,
                   .build = build,
                   .feed = feed };
+    if (validation_data)
+        t.validation = (trainer_validation){ validation_steps, validation_passes(j),
+                                             build_validation, feed_validation };
     if (rehearsal_spec) t.n_samples += nn_shards_count(j->rehearsal.shards);
     NN_TRY(hash_start(j, &t.start));
     t.data = nn_shards_hash(j->corpus.shards, 0);
@@ -293,6 +354,7 @@ static void close_job(void *ctx)
     job *j = ctx;
     caption_corpus_close(&j->corpus);
     caption_corpus_close(&j->rehearsal);
+    caption_corpus_close(&j->validation);
     nn_free(j->pixels_now);
     nn_free(j->ids_now);
     nn_params_destroy(j->trained);

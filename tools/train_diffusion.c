@@ -3,14 +3,16 @@
 #include "engine/base/alloc.h"
 #include "engine/base/log.h"
 #include "tools/diffusion_corpus.h"
+#include "tools/diffusion_pictures.h"
 #include "tools/train.h"
 #include "tools/trainer.h"
 
 static trainer_settings set = { TRAINER_DEFAULTS, .steps = 250000, .lr = 1e-5 };
 static const char *model_dir, *data_spec, *latent_cache, *columns = "short=0.5,long=0.5";
+static const char *validation_data, *validation_prompts;
 static double prompt_dropout = 0.1, snr_gamma;
 static bool from_scratch, recompute;
-static int64_t resolution, snapshot_steps;
+static int64_t resolution, snapshot_steps, validation_steps = 500;
 enum { DROP = 1 };
 static int overlong = DROP;
 static const char *const overlong_names[] = { "truncate", [DROP] = "drop", NULL };
@@ -63,6 +65,24 @@ static const nn_option options[] = {
       .flag = &recompute,
       .incidental = true,
       .help = "compute activations again instead of keeping them" },
+    { .name = "validation-data",
+      .text = &validation_data,
+      .value = "SHARDS",
+      .incidental = true,
+      .help = "samples that are not trained on; the loss on them, with timesteps and noise that "
+              "stay, every --validation-steps updates" },
+    { .name = "validation-prompts",
+      .text = &validation_prompts,
+      .value = "FILE",
+      .incidental = true,
+      .help = "a prompt a line, 16 at most; what they give is drawn every --validation-steps "
+              "updates, from seeds that stay, into OUTPUT/pictures" },
+    { .name = "validation-steps",
+      .integer = &validation_steps,
+      .incidental = true,
+      .low = 1,
+      .high = 1e9,
+      .help = "updates between validations" },
     { .name = "snapshot-steps",
       .integer = &snapshot_steps,
       .incidental = true,
@@ -76,8 +96,9 @@ static const nn_option options[] = {
 typedef struct job {
     nn_device *device;
     sd_model model;
-    diffusion_corpus corpus;
-    diffusion_inputs inputs;
+    diffusion_corpus corpus, validation;
+    diffusion_inputs inputs, validated;
+    diffusion_pictures *pictures; /* with --validation-prompts */
 } job;
 
 static nn_tensor *build(void *ctx, nn_graph *g, nn_params *params)
@@ -107,9 +128,35 @@ static nn_status seek(void *ctx, int64_t epoch, int64_t position)
     return diffusion_corpus_seek(&((job *)ctx)->corpus, epoch, position);
 }
 
+static nn_tensor *build_validation(void *ctx, nn_graph *g, nn_params *params)
+{
+    job *j = ctx;
+    (void)params;
+    return diffusion_corpus_loss(&j->validation, g, false, &j->validated);
+}
+
+static nn_status feed_validation(void *ctx, nn_plan *plan, int64_t pass)
+{
+    job *j = ctx;
+    if (!pass) NN_TRY(diffusion_corpus_seek(&j->validation, 0, 0));
+    for (int64_t i = 0; i < set.ranks.batch; i++)
+        NN_TRY(diffusion_corpus_next(&j->validation, i, 0));
+    return diffusion_corpus_write(&j->validation, plan, &j->validated);
+}
+
+static nn_status draw(job *j, trainer *t, int64_t step)
+{
+    if (!j->pictures || (step % validation_steps && step != set.steps)) return NN_OK;
+    NN_TRY(trainer_swap_average(t));
+    nn_status status = set.ranks.rank ? NN_OK : diffusion_pictures_draw(j->pictures, t);
+    NN_TRY(trainer_swap_average(t));
+    return status;
+}
+
 static nn_status after(void *ctx, trainer *t, int64_t step)
 {
     job *j = ctx;
+    NN_TRY(draw(j, t, step));
     if (!snapshot_steps || step % snapshot_steps) return NN_OK;
     char *dir = nn_format("%s/snapshots/%08lld", set.output, (long long)step);
     NN_NEED(dir);
@@ -120,28 +167,50 @@ static nn_status after(void *ctx, trainer *t, int64_t step)
     return status;
 }
 
+static nn_status open_corpus(const job *j, const diffusion_corpus_config *config, const char *cache,
+                             diffusion_corpus *out)
+{
+    diffusion_corpus_config c = *config;
+    char *path = cache ? nn_strdup(cache) : nn_format("%s/latents.cache", set.output);
+    if (path && config->in_order) {
+        char *own = nn_format("%s.validation", path);
+        nn_free(path);
+        path = own;
+    }
+    NN_NEED(path);
+    c.latent_cache = path;
+    c.write_cache = set.ranks.rank == 0;
+    c.resolution = resolution;
+    c.batch = set.ranks.batch;
+    c.seed = (uint64_t)set.seed;
+    c.columns = columns;
+    c.drop_overlong = overlong == DROP;
+    c.rank = set.ranks.rank;
+    c.n_ranks = set.ranks.n;
+    c.model = &j->model;
+    c.device = j->device;
+    const nn_status status = diffusion_corpus_open(&c, out);
+    nn_free(path);
+    return status;
+}
+
 static nn_status open_data(job *j)
 {
-    char *cache =
-        latent_cache ? nn_strdup(latent_cache) : nn_format("%s/latents.cache", set.output);
-    NN_NEED(cache);
-    const diffusion_corpus_config config = { .shards = data_spec,
-                                             .columns = columns,
-                                             .latent_cache = cache,
-                                             .write_cache = set.ranks.rank == 0,
-                                             .prompt_dropout = prompt_dropout,
-                                             .snr_gamma = snr_gamma,
-                                             .drop_overlong = overlong == DROP,
-                                             .resolution = resolution,
-                                             .batch = set.ranks.batch,
-                                             .seed = (uint64_t)set.seed,
-                                             .rank = set.ranks.rank,
-                                             .n_ranks = set.ranks.n,
-                                             .model = &j->model,
-                                             .device = j->device };
-    const nn_status status = diffusion_corpus_open(&config, &j->corpus);
-    nn_free(cache);
-    return status;
+    const diffusion_corpus_config trained = { .shards = data_spec,
+                                              .prompt_dropout = prompt_dropout,
+                                              .snr_gamma = snr_gamma };
+    const diffusion_corpus_config validated = { .shards = validation_data, .in_order = true };
+    NN_TRY(open_corpus(j, &trained, latent_cache, &j->corpus));
+    if (validation_data) NN_TRY(open_corpus(j, &validated, latent_cache, &j->validation));
+    if (!validation_prompts || set.ranks.rank) return NN_OK;
+    return diffusion_pictures_open(&j->model, j->device, validation_prompts, j->corpus.side,
+                                   (uint64_t)set.seed, &j->pictures);
+}
+
+/* Passes of each rank that its samples fill. */
+static int64_t validation_passes(const job *j)
+{
+    return nn_max(nn_shards_count(j->validation.shards) / (set.ranks.batch * set.ranks.n), 1);
 }
 
 static void log_columns(const diffusion_corpus *c)
@@ -181,6 +250,9 @@ static nn_status train(job *j)
                   .feed = feed,
                   .stream = { j, tell, seek },
                   .after = after };
+    if (validation_data)
+        t.validation = (trainer_validation){ validation_steps, validation_passes(j),
+                                             build_validation, feed_validation };
     NN_TRY(hash_start(j, &t.start));
     t.data = nn_shards_hash(j->corpus.shards, 0);
     NN_TRY(trainer_run(&t));
@@ -207,6 +279,8 @@ static nn_status work(void *ctx, nn_device *device)
 static void close_job(void *ctx)
 {
     job *j = ctx;
+    diffusion_pictures_close(j->pictures);
+    diffusion_corpus_close(&j->validation);
     diffusion_corpus_close(&j->corpus);
     sd_model_close(&j->model);
 }

@@ -26,7 +26,9 @@ typedef struct loop {
     int64_t skipped;     /* in a row */
     float *told, *heard; /* [passes + 2] of this rank, [ranks][passes + 2] of all: see exchange */
     bool stop;           /* a rank was interrupted */
-    double waited;       /* seconds of this update in which gradients and values were exchanged */
+    double waited;       /* seconds of this update in which gradients and values were exchanged, */
+    double fed;          /* and in which batches were prepared */
+    double ended;        /* when the last update was */
 } loop;
 
 /* Passes in an update, over all ranks. */
@@ -152,7 +154,9 @@ static nn_status one_pass(loop *l, int64_t i)
                                 .first = number * r->batch,
                                 .before = r->rank * r->batch,
                                 .after = (r->n - 1 - r->rank) * r->batch };
+    const double began = nn_clock_seconds();
     NN_TRY(t->feed(t->ctx, l->pass, &pass));
+    l->fed += nn_clock_seconds() - began;
     NN_TRY(nn_plan_run(l->pass, nn_mix((uint64_t)t->set.seed, (uint64_t)number)));
     return nn_plan_read(l->pass, l->loss, &l->told[i]);
 }
@@ -229,6 +233,29 @@ static void say_step(const loop *l)
     nn_comm_step(l->t->wire, l->t->step);
 }
 
+/* The numbers of the update that is done. Those that the progress line has room for come first. */
+static void report_update(loop *l, nn_progress *progress, double norm, double lr)
+{
+    trainer *t = l->t;
+    const trainer_ranks *r = &t->set.ranks;
+    const double now = nn_clock_seconds(), seconds = now - l->ended;
+    const double flops =
+        (double)r->passes * nn_plan_stats_of(l->pass).flops + nn_plan_stats_of(l->update).flops;
+    nn_field fields[] = { { "loss", t->loss },
+                          { "norm", norm },
+                          { "lr", lr },
+                          { "memory_mb", 1e-6 * (double)nn_clock_rss_bytes() },
+                          { "samples_per_s", (double)(all_passes(l) * r->batch) / seconds },
+                          { "update_ms", 1e3 * seconds },
+                          { "data_ms", 1e3 * l->fed },
+                          { "exchange_ms", 1e3 * l->waited },
+                          { "mfu", 1e-12 * flops / seconds / t->set.peak_tflops } };
+    const int n = NN_COUNT(fields) - !(t->set.peak_tflops > 0);
+    trainer_watch_add(t, "train", fields, n);
+    nn_progress_step(progress, t->step, fields, n);
+    l->ended = now;
+}
+
 static nn_status one_update(loop *l, nn_progress *progress)
 {
     trainer *t = l->t;
@@ -237,7 +264,7 @@ static nn_status one_update(loop *l, nn_progress *progress)
     double lr = nn_schedule_at(&schedule, t->step);
     float norm;
     if (l->t->wire) say_step(l);
-    l->waited = 0;
+    l->waited = l->fed = 0;
     NN_TRY(sum_passes(l));
     NN_TRY(exchange(l));
     NN_TRY(update(l, lr, &norm));
@@ -248,12 +275,20 @@ static nn_status one_update(loop *l, nn_progress *progress)
                        "%s: the gradients of %d updates in a row are not finite (loss %g); lower "
                        "--learning-rate",
                        t->what, MOST_SKIPPED, t->loss);
-    nn_field fields[] = { { "loss", t->loss },
-                          { "norm", norm },
-                          { "lr", lr },
-                          { "memory_mb", 1e-6 * (double)nn_clock_rss_bytes() },
-                          { "exchange_ms", 1e3 * l->waited } };
-    nn_progress_step(progress, t->step, fields, NN_COUNT(fields) - !t->wire);
+    report_update(l, progress, norm, lr);
+    return NN_OK;
+}
+
+/* What comes after an update that is no part of it. */
+static nn_status between_updates(loop *l)
+{
+    trainer *t = l->t;
+    const bool last = t->step == t->set.steps;
+    if (t->validation.every && (last || t->step % t->validation.every == 0))
+        NN_TRY(trainer_validate(t));
+    if (t->after) NN_TRY(t->after(t->ctx, t, t->step));
+    if (!last && t->step % t->set.checkpoint_every == 0) NN_TRY(save(l));
+    l->ended = nn_clock_seconds();
     return NN_OK;
 }
 
@@ -269,11 +304,10 @@ static nn_status steps(loop *l)
     nn_progress progress;
     nn_status status = NN_OK;
     nn_progress_start(&progress, t->what, "update", t->step, t->set.steps);
+    l->ended = nn_clock_seconds();
     while (status == NN_OK && t->step < t->set.steps && !stopped(l)) {
         status = one_update(l, &progress);
-        if (status == NN_OK && t->after) status = t->after(t->ctx, t, t->step);
-        if (status == NN_OK && t->step % t->set.checkpoint_every == 0 && t->step < t->set.steps)
-            status = save(l);
+        if (status == NN_OK) status = between_updates(l);
     }
     nn_progress_stop(&progress);
     NN_TRY(status);
@@ -344,8 +378,10 @@ static nn_status run(loop *l)
     NN_TRY(t->sharded ? trainer_shards_open(t, &options)
                       : nn_optimizer_create(t->params, &options, &t->optimizer));
     NN_TRY(make_plans(l));
+    NN_TRY(trainer_watch_open(t));
     log_plans(l);
     NN_TRY(resume(l));
+    NN_TRY(trainer_watch_start(t));
     NN_TRY(steps(l));
     return s->profile && !r->rank ? write_profile(l) : NN_OK;
 }
@@ -364,6 +400,7 @@ nn_status trainer_run(trainer *t)
     if (!t->set.ranks.n) NN_TRY(trainer_share(&t->set));
     nn_status status = run(&l);
     close_wire(&l, status);
+    trainer_watch_close(t);
     nn_plan_destroy(l.pass);
     nn_plan_destroy(l.norm);
     nn_plan_destroy(l.update);

@@ -7,6 +7,7 @@
 #include "engine/dist/comm.h"
 #include "engine/optim.h"
 #include "tools/device.h"
+#include "tools/scalars.h"
 
 /* The ranks of a job, and what each of them does of an update: `passes` of `batch` samples. */
 typedef struct trainer_ranks {
@@ -23,6 +24,8 @@ typedef struct trainer_settings {
     int schedule; /* index in trainer_schedules */
     double lr, beta1, beta2, eps, weight_decay, clip_norm, ema_decay;
     double comm_timeout; /* seconds */
+    const char *logging_dir;
+    double peak_tflops;
     bool profile, shard;
     trainer_ranks ranks; /* not from the command line: see trainer_command */
 } trainer_settings;
@@ -137,6 +140,18 @@ extern const char *const trainer_schedules[];
           .high = 1e6,                                                                             \
           .incidental = true,                                                                      \
           .help = "seconds that ranks wait for each other before the job ends; 0 = for ever" },    \
+        { .name = "logging-dir",                                                                   \
+          .text = &(s).logging_dir,                                                                \
+          .value = "DIR",                                                                          \
+          .incidental = true,                                                                      \
+          .help = "numbers of every update as TensorBoard's events and as tables (CSV)" },         \
+        { .name = "peak-tflops",                                                                   \
+          .real = &(s).peak_tflops,                                                                \
+          .low = 0,                                                                                \
+          .high = 1e6,                                                                             \
+          .incidental = true,                                                                      \
+          .help = "what a rank could compute; the log then has the share that was made of it "     \
+                  "(mfu); 0 = it has not" },                                                       \
     {                                                                                              \
         .name = "profile", .flag = &(s).profile, .incidental = true,                               \
         .help = "time every node: a table at the end and trace.json in the output directory"       \
@@ -160,6 +175,17 @@ typedef struct trainer_pass {
 /* Build the loss of one pass, of set.ranks.batch samples, and remember the inputs. */
 typedef nn_tensor *trainer_build(void *ctx, nn_graph *g, nn_params *params);
 
+/* The loss on samples that the training does not see, measured on what would be saved (the moving
+ * average, if there is one). {0} = none. */
+typedef struct trainer_validation {
+    int64_t every;  /* updates */
+    int64_t passes; /* of each rank */
+    trainer_build *build;
+    nn_status (*feed)(void *ctx, nn_plan *plan, int64_t pass); /* pass 0 begins anew */
+} trainer_validation;
+
+typedef struct trainer_watch trainer_watch;
+
 typedef struct trainer {
     const char *what; /* for the progress line */
     trainer_settings set;
@@ -174,6 +200,7 @@ typedef struct trainer {
     /* Write one pass's inputs. What they are is a function of the numbers of its samples alone. */
     nn_status (*feed)(void *ctx, nn_plan *plan, const trainer_pass *pass);
     trainer_stream stream;
+    trainer_validation validation;
     /* After each update (step counts from 1), on all ranks, of which the first one alone may write:
      * snapshots, validation. NULL = nothing. */
     nn_status (*after)(void *ctx, struct trainer *t, int64_t step);
@@ -185,6 +212,7 @@ typedef struct trainer {
     nn_optimizer_peers peers;     /* then: the others */
     int64_t step;
     double loss; /* mean over the last update's passes */
+    trainer_watch *watch;
 } trainer;
 
 /* Train to set.steps, going on from the newest checkpoint in set.output if there is one; a run with
@@ -232,6 +260,23 @@ nn_status trainer_differences(const char *first, const char *second, const char 
 nn_status trainer_hash_params(const nn_params *params, uint64_t *hash) NN_CHECKED;
 nn_status trainer_hash_files(const char *directory, const char *const names[],
                              uint64_t *hash) NN_CHECKED;
+
+/* -- watching a training */
+
+/* Plan the validation; once the first step is known, open what --logging-dir asks for. Owner:
+ * trainer_watch_close, also after an error. */
+nn_status trainer_watch_open(trainer *t) NN_CHECKED;
+nn_status trainer_watch_start(trainer *t) NN_CHECKED;
+void trainer_watch_close(trainer *t);
+
+/* Numbers of update t->step, or a picture as a PNG file, to what --logging-dir asks for. That it
+ * could not be written is a warning. */
+void trainer_watch_add(const trainer *t, const char *table, const nn_field *fields, int n_fields);
+void trainer_watch_picture(const trainer *t, const char *tag, int64_t height, int64_t width,
+                           const void *png, int64_t n);
+
+/* Measure and log the validation's loss. By all ranks together. */
+nn_status trainer_validate(trainer *t) NN_CHECKED;
 
 /* -- ranks */
 
