@@ -1,11 +1,11 @@
-/* recap-report: one page about a whole run. */
+/* recap-report: one page about a whole run, or about the course of some trainings. */
 #include <stdio.h>
 
 #include "engine/base/alloc.h"
 #include "engine/base/file.h"
 #include "tools/report.h"
 
-static const char *manifest, *output;
+static const char *manifest, *output, *curves;
 
 static const nn_option options[] = {
     { .name = "manifest",
@@ -16,6 +16,11 @@ static const nn_option options[] = {
       .text = &output,
       .value = "DIR",
       .help = "where report.html and report.json go; else DIR" },
+    { .name = "curves",
+      .text = &curves,
+      .value = "FILE.html",
+      .excludes = "manifest",
+      .help = "instead, the curves of trainings: each DIR is the --logging-dir of one" },
     { 0 },
 };
 
@@ -41,8 +46,22 @@ static nn_status print_headline(const report *r, const char *place)
     return status;
 }
 
+static nn_status draw_curves(const nn_cli *cli)
+{
+    nn_text out = { 0 };
+    nn_status status =
+        report_runs_html((const char *const *)cli->arguments, cli->n_arguments, &out);
+    if (status == NN_OK) status = nn_file_write(curves, out.text, out.length);
+    nn_text_free(&out);
+    if (status == NN_OK) printf("%s\n", curves);
+    return status;
+}
+
 static nn_status run(const nn_cli *cli)
 {
+    if (curves) return draw_curves(cli);
+    if (cli->n_arguments > 1)
+        return nn_fail(NN_ARGUMENT, "a report is of one DIR; several are for --curves");
     const char *directory = cli->arguments[0], *place = output ? output : directory;
     report r;
     char *standard = nn_format("%s/manifest.json", directory);
@@ -59,9 +78,9 @@ static nn_status run(const nn_cli *cli)
 }
 
 static const nn_command commands[] = {
-    { .arguments = "DIR",
+    { .arguments = "DIR...",
       .least = 1,
-      .most = 1,
+      .most = REPORT_ARMS,
       .summary =
           "Builds DIR/report.html, a page that needs nothing beside itself, and report.json.",
       .example = "recap-report out",

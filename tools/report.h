@@ -90,6 +90,10 @@ nn_status report_write_json(const report *r, nn_text *out) NN_CHECKED;
 /* The headline tables as plain text: held-out prompts; SOA by the style of the prompts. */
 nn_status report_write_headline(const report *r, nn_text *out) NN_CHECKED;
 
+/* A page of curves instead: of n trainings, at most REPORT_ARMS, from their folders of tables
+ * (tools/scalars.h). */
+nn_status report_runs_html(const char *const dirs[], int n, nn_text *out) NN_CHECKED;
+
 static inline const report_point *report_result(const report_arm *arm)
 {
     return &arm->points[arm->n - 1];
