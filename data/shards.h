@@ -75,8 +75,9 @@ typedef struct nn_shard_limits {
 typedef struct nn_shards nn_shards;
 
 /* Map and index shards. spec: one tar, a directory (its *.tar, sorted by name), or a list in braces
- * ("train-{000000..000011}.tar", "{a,b}.tar"). limits NULL: the defaults. Only headers are read
- * here. Errors: a shard that cannot be opened; the first fault if the report is strict. */
+ * ("train-{000000..000011}.tar", "{a,b}.tar"); "pipe:COMMAND", also with lists, is the tar that a
+ * command writes (data/shards_pipe.h). limits NULL: the defaults. Only headers are read here.
+ * Errors: a shard that cannot be opened; the first fault if the report is strict. */
 nn_status nn_shards_open(const char *spec, const nn_shard_limits *limits, nn_shard_report *report,
                          nn_shards **out) NN_CHECKED;
 

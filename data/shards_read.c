@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "data/shards_pipe.h"
 #include "engine/base/alloc.h"
 #include "engine/base/arena.h"
 #include "engine/base/rng.h"
@@ -289,7 +290,8 @@ static nn_status open_all(nn_shards *set, char **paths, int64_t n, const nn_shar
     set->maps = nn_alloc(n, sizeof(nn_map));
     NN_NEED(set->maps);
     for (int64_t i = 0; i < n; i++) {
-        NN_TRY(nn_map_open(paths[i], &set->maps[i]));
+        NN_TRY(nn_shards_pipe_command(paths[i]) ? nn_shards_pipe_map(paths[i], &set->maps[i])
+                                                : nn_map_open(paths[i], &set->maps[i]));
         set->n_maps = i + 1;
         NN_TRY(scan_shard(set, &set->maps[i], paths[i], limits, report));
     }

@@ -338,6 +338,48 @@ static void expands_lists(void **state)
         assert_int_equal(nn_shards_expand(bad[i], &paths, &n), NN_ARGUMENT);
 }
 
+/* What commands write is what files have: the same samples, with the same ids. */
+static void reads_from_commands(void **state)
+{
+    char spec[512];
+    nn_shards *files, *piped;
+    nn_shard_report report = { 0 };
+    (void)state;
+    write_shards(in_folder("piped"), 7, 3);
+    snprintf(spec, sizeof(spec), "%s/piped-{000000..000002}.tar", folder);
+    assert_int_equal(nn_shards_open(spec, NULL, &report, &files), NN_OK);
+    snprintf(spec, sizeof(spec), "pipe:cat %s/piped-{000000..000002}.tar", folder);
+    assert_int_equal(nn_shards_open(spec, NULL, &report, &piped), NN_OK);
+    assert_int_equal(nn_shards_count(piped), 7);
+    assert_true(nn_shards_hash(piped, 0) == nn_shards_hash(files, 0));
+    for (int i = 0; i < 7; i++) {
+        const nn_sample *a = nn_shards_at(files, i), *b = nn_shards_at(piped, i);
+        assert_true(nn_sample_content(a) == nn_sample_content(b));
+    }
+    assert_int_equal(nn_shard_report_total(&report), 0);
+    nn_shards_close(piped);
+    nn_shards_close(files);
+}
+
+static void commands_that_fail(void **state)
+{
+    nn_shards *shards;
+    nn_shard_report report = { 0 };
+    (void)state;
+    assert_int_equal(nn_shards_open("pipe:exit 22", NULL, &report, &shards), NN_IO);
+    assert_non_null(strstr(nn_error_message(), "pipe:exit 22: the command ended with code 22"));
+    assert_int_equal(nn_shards_open("pipe:kill -9 $$", NULL, &report, &shards), NN_IO);
+    assert_non_null(strstr(nn_error_message(), "was killed by signal 9"));
+    assert_int_equal(nn_shards_open("pipe:true", NULL, &report, &shards), NN_OK);
+    assert_int_equal(report.count[NN_SHARD_DAMAGED], 1); /* as an empty file is */
+    nn_shards_close(shards);
+    nn_shard_report_free(&report);
+    setenv("TMPDIR", "/nonexistent", 1);
+    assert_int_equal(nn_shards_open("pipe:true", NULL, &report, &shards), NN_IO);
+    assert_non_null(strstr(nn_error_message(), "/nonexistent/recap-shard"));
+    unsetenv("TMPDIR");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,6 +392,8 @@ int main(void)
         cmocka_unit_test(strict_stops_at_the_first),
         cmocka_unit_test(survives_any_cut),
         cmocka_unit_test(expands_lists),
+        cmocka_unit_test(reads_from_commands),
+        cmocka_unit_test(commands_that_fail),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
