@@ -22,7 +22,9 @@ struct diffusion_pictures {
     uint64_t seed;
     prompts list;
     sd_prompt prompt[MOST], empty;
+    const trainer_ranks *ranks;
     float *latent, *picture; /* of one */
+    float *round;            /* a picture of each rank */
     nn_image sheet;
 };
 
@@ -35,6 +37,8 @@ static nn_status reserve(diffusion_pictures *p)
     NN_NEED(p->latent);
     p->picture = nn_alloc(p->side * p->side * 3, sizeof(*p->picture));
     NN_NEED(p->picture);
+    p->round = nn_alloc(p->ranks->n * p->side * p->side * 3, sizeof(*p->round));
+    NN_NEED(p->round);
     return nn_image_create(columns * p->side, rows * p->side, &p->sheet);
 }
 
@@ -52,7 +56,8 @@ static nn_status open_prompts(diffusion_pictures *p, const char *path)
 }
 
 nn_status diffusion_pictures_open(const sd_model *m, nn_device *device, const char *path,
-                                  int64_t latent_side, uint64_t seed, diffusion_pictures **out)
+                                  int64_t latent_side, uint64_t seed, const trainer_ranks *ranks,
+                                  diffusion_pictures **out)
 {
     diffusion_pictures *p = nn_alloc(1, sizeof(*p));
     NN_NEED(p);
@@ -62,6 +67,7 @@ nn_status diffusion_pictures_open(const sd_model *m, nn_device *device, const ch
     p->latent_side = latent_side;
     p->side = latent_side * vae_stride(&m->vae);
     p->seed = seed;
+    p->ranks = ranks;
     NN_TRY(open_prompts(p, path));
     return reserve(p);
 }
@@ -74,23 +80,27 @@ void diffusion_pictures_close(diffusion_pictures *p)
     prompts_free(&p->list);
     nn_free(p->latent);
     nn_free(p->picture);
+    nn_free(p->round);
     nn_image_free(&p->sheet);
     nn_free(p);
 }
 
-/* The picture to its place in the sheet. Whether all of it is finite. */
-static bool paste(diffusion_pictures *p, int64_t k)
+/* A picture to its place in the sheet, if all of it is finite. */
+static void paste(diffusion_pictures *p, int64_t k, const float *picture)
 {
     const int64_t top = k / COLUMNS * p->side, left = k % COLUMNS * p->side;
     for (int64_t i = 0; i < p->side * p->side * 3; i++)
-        if (!isfinite(p->picture[i])) return false;
+        if (!isfinite(picture[i])) {
+            nn_log(NN_LOG_WARN, "'%s': the picture is not finite and is left out",
+                   p->list.lines[k].text);
+            return;
+        }
     for (int64_t y = 0; y < p->side; y++) {
-        const float *from = p->picture + y * p->side * 3;
+        const float *from = picture + y * p->side * 3;
         uint8_t *to = p->sheet.rgb + 3 * ((top + y) * p->sheet.width + left);
         for (int64_t x = 0; x < 3 * p->side; x++)
             to[x] = (uint8_t)nearbyintf(255 * fminf(fmaxf(from[x] * 0.5f + 0.5f, 0), 1));
     }
-    return true;
 }
 
 static nn_status draw_one(diffusion_pictures *p, sd_session *session, sd_codec *codec, int64_t k)
@@ -103,9 +113,19 @@ static nn_status draw_one(diffusion_pictures *p, sd_session *session, sd_codec *
     const sd_prompt *prompt = &p->prompt[k], *negative = &p->empty;
     NN_TRY(sd_session_prompts(session, &prompt, &negative));
     NN_TRY(sd_draw(session, &how, 1, &seed, NULL, NULL, p->latent));
-    NN_TRY(sd_codec_decode(codec, 1, p->latent, p->picture));
-    if (!paste(p, k))
-        nn_log(NN_LOG_WARN, "'%s': the picture is not finite and is left out", line->text);
+    return sd_codec_decode(codec, 1, p->latent, p->picture);
+}
+
+/* Pictures from number `first` on, one by each rank: nobody waits longer than one takes. */
+static nn_status draw_round(diffusion_pictures *p, sd_session *session, sd_codec *codec,
+                            int64_t first)
+{
+    const trainer_ranks *r = p->ranks;
+    const int64_t elems = p->side * p->side * 3, own = first + r->rank;
+    if (own < p->list.n) NN_TRY(draw_one(p, session, codec, own));
+    if (r->n > 1) NN_TRY(nn_comm_all_gather(r->comm, NN_F32, elems, p->picture, p->round));
+    for (int64_t k = first; k < nn_min(first + r->n, p->list.n); k++)
+        paste(p, k, r->n > 1 ? p->round + (k - first) * elems : p->picture);
     return NN_OK;
 }
 
@@ -123,8 +143,8 @@ static nn_status draw_all(diffusion_pictures *p)
     if (status == NN_OK)
         status =
             sd_codec_create(&p->m->vae, p->m->vae_params, p->device, 1, p->side, p->side, &codec);
-    for (int64_t k = 0; k < p->list.n && status == NN_OK; k++)
-        status = draw_one(p, session, codec, k);
+    for (int64_t k = 0; k < p->list.n && status == NN_OK; k += p->ranks->n)
+        status = draw_round(p, session, codec, k);
     sd_codec_destroy(codec);
     sd_session_destroy(session);
     return status;
@@ -157,5 +177,5 @@ static nn_status write_sheet(const diffusion_pictures *p, const trainer *t)
 nn_status diffusion_pictures_draw(diffusion_pictures *p, const trainer *t)
 {
     NN_TRY(draw_all(p));
-    return write_sheet(p, t);
+    return p->ranks->rank ? NN_OK : write_sheet(p, t);
 }

@@ -148,7 +148,7 @@ static nn_status draw(job *j, trainer *t, int64_t step)
 {
     if (!j->pictures || (step % validation_steps && step != set.steps)) return NN_OK;
     NN_TRY(trainer_swap_average(t));
-    nn_status status = set.ranks.rank ? NN_OK : diffusion_pictures_draw(j->pictures, t);
+    nn_status status = diffusion_pictures_draw(j->pictures, t);
     NN_TRY(trainer_swap_average(t));
     return status;
 }
@@ -202,9 +202,9 @@ static nn_status open_data(job *j)
     const diffusion_corpus_config validated = { .shards = validation_data, .in_order = true };
     NN_TRY(open_corpus(j, &trained, latent_cache, &j->corpus));
     if (validation_data) NN_TRY(open_corpus(j, &validated, latent_cache, &j->validation));
-    if (!validation_prompts || set.ranks.rank) return NN_OK;
+    if (!validation_prompts) return NN_OK;
     return diffusion_pictures_open(&j->model, j->device, validation_prompts, j->corpus.side,
-                                   (uint64_t)set.seed, &j->pictures);
+                                   (uint64_t)set.seed, &set.ranks, &j->pictures);
 }
 
 /* Passes of each rank that its samples fill. */
