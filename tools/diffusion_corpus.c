@@ -53,7 +53,7 @@ static void release(void *ctx, void *slot)
 
 static nn_status reserve(diffusion_corpus *c)
 {
-    const int64_t batch = c->config.batch;
+    const int64_t batch = c->config.ranks->batch;
     const int64_t n = batch * c->places * c->config.model->vae.latent_channels;
     float *block = nn_alloc(4 * n + 2 * batch, sizeof(float));
     NN_NEED(block);
@@ -85,7 +85,7 @@ nn_status diffusion_corpus_open(const diffusion_corpus_config *config, diffusion
         return nn_fail(NN_NOT_FOUND, "%s: no sample that can be read", config->shards);
     c->config.shards = c->config.columns = c->config.latent_cache = NULL;
     NN_TRY(latents_of_shards(m, config->device, c->shards, pixels, config->latent_cache,
-                             config->write_cache, &c->report, &c->latents));
+                             config->ranks, &c->report, &c->latents));
     return reserve(c);
 }
 
@@ -105,9 +105,9 @@ nn_status diffusion_corpus_seek(diffusion_corpus *c, int64_t epoch, int64_t posi
                                       .seed = c->config.seed,
                                       .in_order = c->config.in_order,
                                       .keep = true,
-                                      .rank = c->config.rank,
-                                      .n_ranks = c->config.n_ranks,
-                                      .block = c->config.batch,
+                                      .rank = c->config.ranks->rank,
+                                      .n_ranks = c->config.ranks->n,
+                                      .block = c->config.ranks->batch,
                                       .slot_bytes = sizeof(item),
                                       .decode = decode,
                                       .release = release,
@@ -157,7 +157,7 @@ nn_tensor *diffusion_corpus_loss(const diffusion_corpus *c, nn_graph *g, bool re
                                  diffusion_inputs *in)
 {
     const sd_model *m = c->config.model;
-    const int64_t n = c->config.batch, channels = m->unet.in_channels;
+    const int64_t n = c->config.ranks->batch, channels = m->unet.in_channels;
     in->latent = nn_input(g, "latent", NN_F32, NN_DIMS(n, c->side, c->side, channels));
     in->target = nn_input(g, "target", NN_F32, NN_DIMS(n, c->side, c->side, channels));
     in->t = nn_input(g, "t", NN_F32, NN_DIMS(n));

@@ -14,15 +14,13 @@
 typedef struct diffusion_corpus_config {
     const char *shards, *columns; /* columns: a mix, "short=0.5,long=0.5" */
     const char *latent_cache;     /* file */
-    bool write_cache;             /* what was computed goes to the file */
     double prompt_dropout;        /* share of samples with the empty prompt */
     double snr_gamma;             /* of the loss's weights; 0 = all are 1 */
     bool drop_overlong;           /* captions with too many tokens are left out, not cut */
     int64_t resolution;           /* of the pictures; 0 = what the UNet was made for */
-    int64_t batch;                /* samples of a pass on this rank */
     uint64_t seed;                /* of order, columns, timesteps and noise */
     bool in_order;                /* the corpus's own order in every epoch */
-    int rank, n_ranks;            /* as the loader's */
+    const trainer_ranks *ranks;
     const sd_model *model;
     nn_device *device;
 } diffusion_corpus_config;

@@ -179,14 +179,11 @@ static nn_status open_corpus(const job *j, const diffusion_corpus_config *config
     }
     NN_NEED(path);
     c.latent_cache = path;
-    c.write_cache = set.ranks.rank == 0;
     c.resolution = resolution;
-    c.batch = set.ranks.batch;
     c.seed = (uint64_t)set.seed;
     c.columns = columns;
     c.drop_overlong = overlong == DROP;
-    c.rank = set.ranks.rank;
-    c.n_ranks = set.ranks.n;
+    c.ranks = &set.ranks;
     c.model = &j->model;
     c.device = j->device;
     const nn_status status = diffusion_corpus_open(&c, out);
