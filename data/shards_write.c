@@ -3,6 +3,7 @@
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <locale.h>
 
 #include "engine/base/alloc.h"
 
@@ -11,6 +12,7 @@ struct nn_shard_writer {
     int64_t per_shard, number; /* number of the next shard */
     int64_t in_shard;
     struct archive *archive; /* NULL between shards */
+    locale_t utf8;
     nn_writer file;
     nn_status status; /* of the file, as the callback saw it */
 };
@@ -77,6 +79,17 @@ static nn_status end_shard(nn_shard_writer *w)
     return nn_writer_commit(&w->file);
 }
 
+/* libarchive turns names from UTF-8 into the locale's encoding and back, and fails where that has
+ * no such letters, as the "C" locale of a program that chose none. So this thread has another one
+ * meanwhile. */
+static bool write_header(const nn_shard_writer *w, struct archive_entry *entry)
+{
+    const locale_t before = uselocale(w->utf8);
+    const bool good = archive_write_header(w->archive, entry) >= ARCHIVE_WARN;
+    uselocale(before);
+    return good;
+}
+
 static nn_status add_member(nn_shard_writer *w, const char *key, const char *suffix, nn_span bytes)
 {
     if (!bytes.data) return NN_OK;
@@ -92,7 +105,7 @@ static nn_status add_member(nn_shard_writer *w, const char *key, const char *suf
     archive_entry_set_filetype(entry, AE_IFREG);
     archive_entry_set_perm(entry, 0644);
     archive_entry_set_mtime(entry, 0, 0);
-    bool good = archive_write_header(w->archive, entry) >= ARCHIVE_WARN &&
+    bool good = write_header(w, entry) &&
                 archive_write_data(w->archive, bytes.data, (size_t)bytes.n) == bytes.n;
     archive_entry_free(entry);
     nn_free(name);
@@ -115,12 +128,17 @@ static nn_status create(const char *prefix, int64_t per_shard, nn_shard_writer *
     NN_NEED(w);
     w->per_shard = per_shard;
     w->prefix = nn_strdup(prefix);
-    if (!w->prefix) {
-        nn_free(w);
-        return NN_MEMORY;
+    w->utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+    if (w->prefix && w->utf8) {
+        *out = w;
+        return NN_OK;
     }
-    *out = w;
-    return NN_OK;
+    nn_status status =
+        w->prefix ? nn_fail(NN_UNSUPPORTED, "this system lacks the locale C.UTF-8, which names in "
+                                            "tar files need")
+                  : NN_MEMORY;
+    nn_shard_writer_abort(w);
+    return status;
 }
 
 nn_status nn_shard_writer_open(const char *prefix, int64_t samples_per_shard, nn_shard_writer **out)
@@ -171,6 +189,7 @@ void nn_shard_writer_abort(nn_shard_writer *w)
 {
     if (!w) return;
     drop_shard(w);
+    if (w->utf8) freelocale(w->utf8);
     nn_free(w->prefix);
     nn_free(w);
 }

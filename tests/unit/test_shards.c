@@ -338,6 +338,28 @@ static void expands_lists(void **state)
         assert_int_equal(nn_shards_expand(bad[i], &paths, &n), NN_ARGUMENT);
 }
 
+/* Keys in any script; the locale of this program is "C". */
+static void names_in_any_script(void **state)
+{
+    static const char *const keys[] = { "Füße/é", "猫", "🐱" };
+    nn_shard_writer *w;
+    nn_shards *shards;
+    nn_shard_report report = { 0 };
+    (void)state;
+    assert_int_equal(nn_shard_writer_open(in_folder("u"), 9, &w), NN_OK);
+    for (int i = 0; i < NN_COUNT(keys); i++) {
+        const nn_sample s = sample(keys[i], "image", "ein Fuß", NULL);
+        assert_int_equal(nn_shard_writer_add(w, &s), NN_OK);
+    }
+    assert_int_equal(nn_shard_writer_close(w), NN_OK);
+    assert_int_equal(nn_shards_open(in_folder("u-000000.tar"), NULL, &report, &shards), NN_OK);
+    assert_int_equal(nn_shards_count(shards), NN_COUNT(keys));
+    for (int i = 0; i < NN_COUNT(keys); i++)
+        assert_string_equal(nn_shards_at(shards, i)->key, keys[i]);
+    assert_int_equal(nn_shard_report_total(&report), 0);
+    nn_shards_close(shards);
+}
+
 /* What commands write is what files have: the same samples, with the same ids. */
 static void reads_from_commands(void **state)
 {
@@ -392,6 +414,7 @@ int main(void)
         cmocka_unit_test(strict_stops_at_the_first),
         cmocka_unit_test(survives_any_cut),
         cmocka_unit_test(expands_lists),
+        cmocka_unit_test(names_in_any_script),
         cmocka_unit_test(reads_from_commands),
         cmocka_unit_test(commands_that_fail),
     };
