@@ -22,9 +22,10 @@ typedef struct nn_backend {
                        int64_t bytes);                                          /* host to device */
     nn_status (*read)(nn_device *d, void *dst, const void *src, int64_t bytes); /* device to host */
     nn_status (*zero)(nn_device *d, void *dst, int64_t bytes);
-    nn_status (*sync)(nn_device *d);         /* wait for all work; reports what failed in it */
-    int64_t (*launches)(const nn_device *d); /* optional: kernels started so far; those of a
-                                                recording count once, when it is made */
+    nn_status (*sync)(nn_device *d);           /* wait for all work; reports what failed in it */
+    int64_t (*launches)(const nn_device *d);   /* optional: kernels started so far; those of a
+                                                  recording count once, when it is made */
+    int64_t (*free_bytes)(const nn_device *d); /* optional: see nn_device_free_bytes */
     /* Optional, see nn_device_mark and nn_device_elapsed. */
     nn_status (*mark)(nn_device *d, int which);
     nn_status (*elapsed)(nn_device *d, double *seconds);
@@ -53,6 +54,14 @@ struct nn_device {
  * this build. */
 nn_status nn_device_open(const char *name, int n_threads, nn_device **out) NN_CHECKED;
 void nn_device_close(nn_device *d);
+
+/* A device that plans as `like` does, with its kernels and settings, and has no memory: nothing
+ * that is planned on it may run. `like` must outlive it. Owner: nn_device_close. */
+nn_status nn_device_open_absent(const nn_device *like, nn_device **out) NN_CHECKED;
+
+/* Bytes of its memory that can be had now: of a GPU's, or what the system can give without
+ * swapping. 0 = unknown. */
+int64_t nn_device_free_bytes(const nn_device *d);
 
 /* Networks compute in `dtype` from here on: NN_F32 (how a device opens) or NN_BF16. To be chosen
  * before parameters are allocated. Errors: NN_UNSUPPORTED where the backend or the processor

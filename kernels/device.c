@@ -125,6 +125,41 @@ void nn_device_close(nn_device *d)
     nn_free(d);
 }
 
+typedef struct absent_device {
+    nn_device device; /* first, so that closing it frees both */
+    nn_backend backend;
+} absent_device;
+
+/* Pool and stream are the other device's. */
+static void leave(nn_device *d)
+{
+    d->pool = NULL;
+    d->stream = NULL;
+}
+
+nn_status nn_device_open_absent(const nn_device *like, nn_device **out)
+{
+    static const nn_backend none = { NN_NULL_MEMORY, .close = leave };
+    absent_device *a = nn_alloc(1, sizeof(*a));
+    NN_NEED(a);
+    a->device = *like;
+    a->device.backend = &a->backend;
+    a->backend = none;
+    a->backend.name = like->backend->name;
+    a->backend.kernels = like->backend->kernels;
+    a->backend.host_memory = like->backend->host_memory;
+    a->backend.stores_bf16 = like->backend->stores_bf16;
+    a->backend.rounds_bf16 = like->backend->rounds_bf16;
+    *out = &a->device;
+    return NN_OK;
+}
+
+int64_t nn_device_free_bytes(const nn_device *d)
+{
+    if (d->backend->free_bytes) return d->backend->free_bytes(d);
+    return d->backend->host_memory ? nn_clock_available_bytes() : 0;
+}
+
 nn_status nn_device_compute(nn_device *d, nn_dtype dtype)
 {
     const nn_backend *b = d->backend;

@@ -9,4 +9,7 @@ double nn_clock_cpu_seconds(void);     /* user + system time of all threads */
 int64_t nn_clock_rss_bytes(void);      /* resident now; 0 where unknown */
 int64_t nn_clock_peak_rss_bytes(void); /* resident at most so far */
 
+/* What the system can give to programs without swapping (Linux: MemAvailable); 0 where unknown. */
+int64_t nn_clock_available_bytes(void);
+
 #endif

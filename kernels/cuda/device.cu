@@ -140,6 +140,13 @@ static nn_status zero(nn_device *d, void *dst, int64_t bytes)
     return nn_cuda_status(cudaMemsetAsync(dst, 0, (size_t)bytes, gpu(d)->stream), "zero");
 }
 
+static int64_t free_bytes(const nn_device *d)
+{
+    size_t available = 0, all = 0;
+    (void)d;
+    return cudaMemGetInfo(&available, &all) == cudaSuccess ? (int64_t)available : 0;
+}
+
 static int64_t launches(const nn_device *d)
 {
     return gpu(d)->n_launches;
@@ -231,6 +238,7 @@ extern "C" const nn_backend nn_cuda_backend = { .name = "cuda",
                                                 .zero = zero,
                                                 .sync = sync,
                                                 .launches = launches,
+                                                .free_bytes = free_bytes,
                                                 .mark = mark,
                                                 .elapsed = elapsed,
                                                 .begin_capture = begin_capture,
