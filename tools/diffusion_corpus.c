@@ -157,13 +157,6 @@ nn_tensor *diffusion_corpus_loss(const diffusion_corpus *c, nn_graph *g, bool re
                                  diffusion_inputs *in)
 {
     const sd_model *m = c->config.model;
-    const int64_t n = c->config.ranks->batch, channels = m->unet.in_channels;
-    in->latent = nn_input(g, "latent", NN_F32, NN_DIMS(n, c->side, c->side, channels));
-    in->target = nn_input(g, "target", NN_F32, NN_DIMS(n, c->side, c->side, channels));
-    in->t = nn_input(g, "t", NN_F32, NN_DIMS(n));
-    in->ids = nn_input(g, "ids", NN_I32, NN_DIMS(n, c->t_len));
-    in->weight = c->config.snr_gamma > 0 ? nn_input(g, "weight", NN_F32, NN_DIMS(n)) : NULL;
-    nn_tensor *context = sd_text(m, g, in->ids, recompute);
-    nn_tensor *predicted = sd_unet(m, g, in->latent, in->t, context, recompute);
-    return nn_mse(g, predicted, in->target, in->weight);
+    return diffusion_loss(m, g, m->params, c->config.ranks->batch, c->side, c->config.snr_gamma > 0,
+                          recompute, in);
 }

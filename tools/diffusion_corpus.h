@@ -9,6 +9,7 @@
 #include "data/captions.h"
 #include "data/loader.h"
 #include "tools/latents.h"
+#include "tools/plan_losses.h"
 
 /* Texts are read while the corpus is opened, and not kept. */
 typedef struct diffusion_corpus_config {
@@ -39,11 +40,6 @@ typedef struct diffusion_corpus {
     float *x, *noise, *answer, *t, *weight, *x0; /* one batch */
     int32_t *ids;
 } diffusion_corpus;
-
-/* What a graph of the loss reads. */
-typedef struct diffusion_inputs {
-    nn_tensor *latent, *target, *t, *weight, *ids; /* weight: NULL without snr_gamma */
-} diffusion_inputs;
 
 /* What lies at `out` may not move while it is open. Owner: diffusion_corpus_close, also after an
  * error. */

@@ -9,8 +9,9 @@
 #include "engine/base/alloc.h"
 #include "engine/base/log.h"
 #include "tools/caption_corpus.h"
+#include "tools/plan_losses.h"
 #include "tools/train.h"
-#include "tools/trainer.h"
+#include "tools/trainer_fit.h"
 
 static trainer_settings set = { TRAINER_DEFAULTS, .steps = 300, .lr = 4e-5 };
 static const char *model_dir, *config_dir, *data_spec, *columns = "short=0.5,long=0.5", *prefixes,
@@ -100,14 +101,10 @@ static const nn_option options[] = {
       .low = 1,
       .high = 1e9,
       .help = "updates between validations" },
+    TRAINER_MEMORY_OPTION(set),
     TRAINER_OPTIONS(set),
     { 0 },
 };
-
-/* What a graph of the loss reads. */
-typedef struct inputs {
-    nn_tensor *pixels, *ids, *labels, *seen;
-} inputs;
 
 typedef struct job {
     nn_device *device;
@@ -117,23 +114,15 @@ typedef struct job {
     caption_corpus corpus, rehearsal, validation;
     int64_t n_rehearsed; /* samples of a batch */
     bool placed;         /* the corpora stand where the next pass begins */
-    inputs trained_on, validated_on;
+    captioner_inputs trained_on, validated_on;
     float *pixels_now;
     int32_t *ids_now, *labels_now, *seen_now;
 } job;
 
-static nn_tensor *loss_of(const job *j, nn_graph *g, nn_params *params, inputs *in)
+static nn_tensor *loss_of(const job *j, nn_graph *g, nn_params *params, captioner_inputs *in)
 {
-    const captioner_config *c = &j->config;
-    int64_t n = set.ranks.batch, size = c->vision.image_size;
-    in->pixels = nn_input(g, "pixels", NN_F32, NN_DIMS(n, size, size, 3));
-    in->ids = nn_input(g, "ids", NN_I32, NN_DIMS(n, length));
-    in->labels = nn_input(g, "labels", NN_I32, NN_DIMS(n, length));
-    in->seen = nn_input(g, "seen", NN_I32, NN_DIMS(n, length));
-    nn_scope text = nn_root(g, params, "");
-    nn_scope vision = nn_root(g, freeze_vision ? j->model.params : params, "");
-    nn_tensor *image = captioner_encode(vision, c, in->pixels);
-    return captioner_text_loss(text, c, image, in->ids, in->seen, in->labels);
+    return captioner_train_loss(&j->config, g, params, freeze_vision ? j->model.params : params,
+                                set.ranks.batch, length, in);
 }
 
 static nn_tensor *build(void *ctx, nn_graph *g, nn_params *params)
@@ -167,7 +156,7 @@ static nn_status take(job *j, caption_corpus *from, int64_t i)
                                j->labels_now + at, j->seen_now + at);
 }
 
-static nn_status write_batch(const job *j, nn_plan *plan, const inputs *in)
+static nn_status write_batch(const job *j, nn_plan *plan, const captioner_inputs *in)
 {
     NN_TRY(nn_plan_write(plan, in->pixels, j->pixels_now));
     NN_TRY(nn_plan_write(plan, in->ids, j->ids_now));
@@ -229,11 +218,15 @@ static nn_status set_styles(captioner_styles *styles)
     return prefixes ? captioner_styles_parse(prefixes, styles) : NN_OK;
 }
 
+static nn_status find_model(void)
+{
+    if (from_scratch ? config_dir != NULL : model_dir != NULL) return NN_OK;
+    return nn_fail(NN_ARGUMENT, "give --model DIR to start from a captioner, or --from-scratch "
+                                "with --config-dir DIR");
+}
+
 static nn_status open_model(job *j)
 {
-    if (from_scratch ? !config_dir : !model_dir)
-        return nn_fail(NN_ARGUMENT, "give --model DIR to start from a captioner, or --from-scratch "
-                                    "with --config-dir DIR");
     if (from_scratch)
         NN_TRY(captioner_folder_draw(config_dir, tokenizer ? tokenizer : config_dir, j->device,
                                      (uint64_t)set.seed, &j->model));
@@ -246,6 +239,12 @@ static nn_status open_model(job *j)
     j->config = j->model.config;
     j->config.text.dropout = dropout;
     return make_trained(j);
+}
+
+/* Of --train-batch-size samples. */
+static int64_t rehearsed(void)
+{
+    return (int64_t)(rehearsal_share * (double)set.batch + 0.5);
 }
 
 static nn_status uneven_rehearsal(int64_t n)
@@ -270,7 +269,7 @@ static nn_status open_data(job *j)
                                 .n_ranks = set.ranks.n,
                                 .model = &j->model };
     if (rehearsal_spec) {
-        const int64_t all = (int64_t)(rehearsal_share * (double)set.batch + 0.5);
+        const int64_t all = rehearsed();
         if (all * set.ranks.batch % set.batch) return uneven_rehearsal(all);
         j->n_rehearsed = all * set.ranks.batch / set.batch;
     }
@@ -340,10 +339,48 @@ static nn_status train(job *j)
     return captioner_folder_save(&j->model, set.output);
 }
 
+/* As captioner_folder_open or _draw configures it, whose vocabulary is the tokenizer's. */
+static nn_status configure(captioner_config *out)
+{
+    nn_json json;
+    caption_words words = { 0 };
+    NN_TRY(nn_json_open_config(from_scratch ? config_dir : model_dir, "config.json", &json));
+    nn_status status = captioner_config_parse(&json, out);
+    nn_json_close(&json);
+    out->text.dropout = dropout;
+    if (status != NN_OK || !from_scratch) return status;
+    NN_TRY(caption_words_open(tokenizer ? tokenizer : config_dir, &words));
+    out->text.vocab_size = words.n;
+    caption_words_close(&words);
+    return NN_OK;
+}
+
+/* Parts of a pass are rehearsed: the least number of samples of which a whole number is. */
+static int64_t granule(void)
+{
+    int64_t n = 1;
+    while (rehearsal_spec && n < set.batch && rehearsed() * n % set.batch) n++;
+    return n;
+}
+
+static nn_status fit(nn_device *device)
+{
+    captioner_config config;
+    bool recompute = false;
+    NN_TRY(configure(&config));
+    captioner_plan p = { &config, length, freeze_vision };
+    plan_task task = captioner_task(&p, set.ema_decay > 0);
+    task.granule = granule();
+    task.validates = validation_data != NULL;
+    return trainer_fit(&set, &task, device, &recompute);
+}
+
 static nn_status work(void *ctx, nn_device *device)
 {
     job *j = ctx;
     j->device = device;
+    NN_TRY(find_model());
+    if (set.memory) NN_TRY(fit(device));
     NN_TRY(open_model(j));
     NN_TRY(open_data(j));
     return train(j);

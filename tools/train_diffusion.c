@@ -5,7 +5,7 @@
 #include "tools/diffusion_corpus.h"
 #include "tools/diffusion_pictures.h"
 #include "tools/train.h"
-#include "tools/trainer.h"
+#include "tools/trainer_fit.h"
 
 static trainer_settings set = { TRAINER_DEFAULTS, .steps = 250000, .lr = 1e-5 };
 static const char *model_dir, *data_spec, *latent_cache, *columns = "short=0.5,long=0.5";
@@ -89,6 +89,7 @@ static const nn_option options[] = {
       .low = 0,
       .high = 1e9,
       .help = "updates between copies of the model in OUTPUT/snapshots; 0 = none" },
+    TRAINER_MEMORY_OPTION(set),
     TRAINER_OPTIONS(set),
     { 0 },
 };
@@ -257,10 +258,27 @@ static nn_status train(job *j)
     return set.ranks.rank ? NN_OK : sd_model_save(&j->model, model_dir, set.output);
 }
 
+/* The networks are not there yet: their configurations are enough. */
+static nn_status fit(nn_device *device)
+{
+    sd_model m = { 0 };
+    nn_status status = sd_model_configure(model_dir, model_dir, &m);
+    if (status == NN_OK) {
+        const int64_t side = resolution ? resolution / vae_stride(&m.vae) : m.unet.sample_size;
+        diffusion_plan p = { &m, side, snr_gamma > 0 };
+        plan_task task = diffusion_task(&p, set.ema_decay > 0);
+        task.validates = validation_data != NULL;
+        status = trainer_fit(&set, &task, device, &recompute);
+    }
+    sd_model_close(&m);
+    return status;
+}
+
 static nn_status work(void *ctx, nn_device *device)
 {
     job *j = ctx;
     j->device = device;
+    if (set.memory) NN_TRY(fit(device));
     NN_TRY(sd_model_open(model_dir, device, from_scratch ? SD_SCRATCH : SD_LOAD, (uint64_t)set.seed,
                          true, &j->model));
     if (j->model.unet.in_channels != j->model.vae.latent_channels)

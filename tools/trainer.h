@@ -13,6 +13,7 @@
 typedef struct trainer_ranks {
     nn_comm *comm; /* over host memory; NULL = the only rank */
     int rank, n;   /* which of how many; n 0: see trainer_share */
+    int64_t most;  /* samples of a pass at most; 0 = as the settings say */
     int64_t batch, passes;
 } trainer_ranks;
 
@@ -27,6 +28,7 @@ typedef struct trainer_settings {
     const char *logging_dir;
     double peak_tflops;
     bool profile, shard;
+    const char *memory;  /* see tools/trainer_fit.h; NULL = whatever it takes */
     trainer_ranks ranks; /* not from the command line: see trainer_command */
 } trainer_settings;
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "engine/base/alloc.h"
+#include "engine/base/clock.h"
 #include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "tools/trainer.h"
@@ -27,6 +28,12 @@ static nn_status mark_finished(const trainer_settings *set)
     return nn_file_write(path, text, n);
 }
 
+static void log_peak(void)
+{
+    const nn_field peak = { "peak_rss_bytes", (double)nn_clock_peak_rss_bytes() };
+    nn_cli_log("memory", &peak, 1);
+}
+
 static nn_status do_work(const trainer_settings *set, void *ctx, trainer_work *work,
                          void (*close)(void *ctx))
 {
@@ -41,6 +48,7 @@ static nn_status do_work(const trainer_settings *set, void *ctx, trainer_work *w
     nn_status status = device_open(&set->on, &device);
     if (status == NN_OK && leads) status = nn_file_make_dir(set->output);
     if (status == NN_OK) status = work(ctx, device);
+    if (status == NN_OK) log_peak();
     if (status == NN_OK && leads) status = mark_finished(set);
     if (status != NN_OK && status != NN_INTERRUPTED && set->ranks.n > 1)
         trainer_ranks_fail(&set->ranks, NULL);

@@ -59,8 +59,8 @@ nn_status trainer_share(trainer_settings *set)
     const int64_t all = set->batch * set->accumulate, own = all / r->n;
     if (all % r->n) return refuse_ranks(set);
     r->batch = set->batch;
-    if (set->accumulate % r->n) {
-        r->batch = nn_min(set->batch, own);
+    if (r->most || set->accumulate % r->n) {
+        r->batch = nn_min(r->most ? r->most : set->batch, own);
         while (own % r->batch) r->batch--;
     }
     r->passes = own / r->batch;

@@ -156,6 +156,28 @@ static void updates_are_shared(void **state)
     }
 }
 
+/* What is chosen for a memory (tools/trainer_fit.h) cuts the same updates into more passes. */
+static void passes_may_be_smaller(void **state)
+{
+    static const struct {
+        int64_t most;
+        int ranks;
+        int64_t own_batch, own_passes;
+    } cases[] = { { 64, 1, 64, 8 }, { 4, 1, 4, 128 }, { 6, 1, 4, 128 }, { 4, 8, 4, 16 },
+                  { 3, 8, 2, 32 },  { 1, 8, 1, 64 },  { 9, 3, 0, 0 } };
+    (void)state;
+    for (int i = 0; i < NN_COUNT(cases); i++) {
+        trainer_settings s = { .batch = 64,
+                               .global_batch = 512,
+                               .ranks = { .n = cases[i].ranks, .most = cases[i].most } };
+        assert_int_equal(trainer_share(&s), cases[i].own_batch ? NN_OK : NN_ARGUMENT);
+        assert_int_equal(s.batch, 64); /* timesteps and noise are drawn by it */
+        if (!cases[i].own_batch) continue;
+        assert_int_equal(s.ranks.batch, cases[i].own_batch);
+        assert_int_equal(s.ranks.passes, cases[i].own_passes);
+    }
+}
+
 static void refusals_name_the_divisors(void **state)
 {
     trainer_settings s = { .batch = 6, .accumulate = 2, .ranks.n = 5 };
@@ -177,6 +199,7 @@ int main(void)
         cmocka_unit_test_setup(both_values_are_named, start),
         cmocka_unit_test_setup(other_descriptions, start),
         cmocka_unit_test(updates_are_shared),
+        cmocka_unit_test(passes_may_be_smaller),
         cmocka_unit_test(refusals_name_the_divisors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
