@@ -153,6 +153,7 @@ NN_BF16_TARGET static void sum(const int32_t *x, int64_t pairs, const float *p, 
  * makes of it. */
 NN_BF16_INLINE nn_vf power(nn_vf x)
 {
+    __asm__("" : "+v"(x));                           /* as in nn_attn_exp2 */
     nn_vf r = (nn_vf)_mm512_reduce_ps((__m512)x, 1); /* x - floor(x) */
     nn_vf p = nn_set(1.342668306e-2f);
     p = p * r + 5.224247621e-2f;
@@ -185,14 +186,59 @@ NN_BF16_TARGET static void softmax_block(const nn_attn_group *g, int64_t n, int6
     }
 }
 
+/* Turn a tile of scores into pairs of rows of powers under the maximum so far, in `to`. */
+NN_BF16_INLINE void powers(const nn_attn_group *g, int vecs, float scale, const float *scores,
+                           float *to, nn_attn_total *total)
+{
+    for (int v = 0; v < vecs; v++) {
+        nn_vf largest = nn_load(g->largest + v * NN_LANES);
+        nn_vf excess = total->excess[v], sum = total->sum[v];
+        for (int i = 0; i < NN_ATTN_TILE; i += 2) {
+            const float *at = scores + i * NN_ATTN_COLUMNS + v * NN_LANES;
+            nn_vf x = nn_load(at) * scale - largest;
+            nn_vf y = nn_load(at + NN_ATTN_COLUMNS) * scale - largest;
+            nn_vf a = power(x), b = power(y);
+            excess = nn_vmax(excess, nn_vmax(x, y));
+            sum += a + b;
+            nn_store(to + i / 2 * NN_ATTN_COLUMNS + v * NN_LANES, (nn_vf)nn_pair_up(a, b));
+        }
+        total->excess[v] = excess;
+        total->sum[v] = sum;
+    }
+}
+
+/* Powers of a full block under the maximum so far; false: they are of no use. */
+NN_BF16_INLINE bool powers_block(const int32_t *k, const nn_attn_group *g, int vecs, int64_t half,
+                                 float scale, float *scores)
+{
+    nn_attn_total total = nn_attn_total_begin();
+    for (int t = 0; t < NN_ATTN_BLOCK; t += NN_ATTN_TILE) {
+        float *at = scores + t * NN_ATTN_COLUMNS;
+        dot_tile(NN_ATTN_TILE, vecs, k + t * half, half, g->panel, at);
+        powers(g, vecs, scale, at, scores + t / 2 * NN_ATTN_COLUMNS, &total);
+    }
+    return nn_attn_accept(g, vecs, &total);
+}
+
+NN_BF16_TARGET static bool try_block(const int32_t *k, const nn_attn_group *g, int64_t half,
+                                     float scale, float *scores)
+{
+    return g->vecs == 2 ? powers_block(k, g, 2, half, scale, scores)
+                        : powers_block(k, g, 1, half, scale, scores);
+}
+
 NN_BF16_TARGET static void add(const nn_attn_head *at, const nn_attn_group *g, int64_t key,
                                int64_t n, float *scores)
 {
     packed x = packed_at(at->c, at->number);
     int64_t depth = at->depth, half = pairs_of(depth);
-    dot(x.k + key * half, n, g->panel, half, g->vecs, scores);
-    NN_CPU_NAME(attention_hide)(at, g, key, n, scores);
-    softmax_block(g, n, depth, (float)at->p->scale * NN_ATTN_LOG2_E, scores);
+    const int32_t *k = x.k + key * half;
+    float scale = (float)at->p->scale * NN_ATTN_LOG2_E;
+    if (!nn_attn_settled(at, g, key, n) || !try_block(k, g, half, scale, scores)) {
+        dot(k, n, g->panel, half, g->vecs, scores);
+        NN_CPU_NAME(attention_hide)(at, g, key, n, scores);
+        softmax_block(g, n, depth, scale, scores);
+    }
     sum(x.v + key / 2 * depth, pairs_of(n), scores, depth, g->vecs, g->acc);
 }
 
@@ -215,7 +261,7 @@ size_t NN_CPU_NAME(attention_bf16_workspace)(const nn_call *c)
 
 nn_status NN_CPU_NAME(attention_bf16_run)(const nn_call *c)
 {
-    static const nn_attn_way bf16 = { pack, add };
+    static const nn_attn_way bf16 = { 2, pack, add, NULL };
     int64_t heads = c->in[Q].dim[0] * c->in[Q].dim[2];
     nn_pool_for(c->pool, heads * pairs_of(c->in[K].dim[1]), 64, pack_range, (void *)c);
     NN_CPU_NAME(attention_flash_run)(c, &bf16);

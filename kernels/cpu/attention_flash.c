@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-enum { GROUPS = 4 };
+enum { GROUPS = 8 };
 
 static const float LN_2 = 0.69314718f;
 
@@ -59,7 +59,7 @@ static nn_attn_group group_begin(const nn_attn_head *at, int64_t first, float *s
 void NN_CPU_NAME(attention_hide)(const nn_attn_head *at, const nn_attn_group *g, int64_t key,
                                  int64_t n, float *scores)
 {
-    if (!at->key_mask && key + n <= nn_attn_reach(at->p, g->first, at->n_q, at->n_k)) return;
+    if (!nn_attn_hides(at, g, key + n)) return;
     nn_vi reach[2];
     for (int v = 0; v < g->vecs; v++)
         for (int i = 0; i < NN_LANES; i++)
@@ -88,12 +88,33 @@ static void group_finish(const nn_attn_head *at, const nn_attn_group *g)
     nn_attn_unpack(g->acc, g->n, at->depth, g->sum, y, heads * at->depth);
 }
 
+/* So many keys that the others fill their blocks, or up to grain - 1 more. */
+static int64_t first_block(int64_t keys, int64_t grain)
+{
+    int64_t rest = (keys + grain - 1) / grain * grain % NN_ATTN_BLOCK;
+    return rest ? rest : NN_ATTN_BLOCK;
+}
+
 typedef struct job {
     const nn_call *c;
     const nn_attn_way *way;
     int64_t items;    /* per head: runs of groups */
     int64_t per_item; /* queries of one */
 } job;
+
+/* Each group in its turn, and a share of the next block's keys on its way. */
+static void attend_block(const nn_attn_way *way, const nn_attn_head *at,
+                         const nn_attn_group *groups, int n, int64_t key, int64_t size,
+                         float *scores)
+{
+    for (int g = 0; g < n; g++) {
+        if (key >= groups[g].end) continue;
+        if (way->fetch)
+            way->fetch(at, key + size + g * NN_ATTN_BLOCK / n,
+                       key + size + (g + 1) * NN_ATTN_BLOCK / n);
+        way->add(at, &groups[g], key, nn_min(groups[g].end - key, size), scores);
+    }
+}
 
 static void attend_range(void *ctx, int thread, int64_t begin, int64_t end)
 {
@@ -111,11 +132,9 @@ static void attend_range(void *ctx, int thread, int64_t begin, int64_t end)
             j->way->pack(&at, &groups[n]);
         }
         NN_ASSERT(n > 0);
-        for (int64_t key = 0; key < groups[n - 1].end; key += NN_ATTN_BLOCK)
-            for (int g = 0; g < n; g++)
-                if (key < groups[g].end)
-                    j->way->add(&at, &groups[g], key, nn_min(groups[g].end - key, NN_ATTN_BLOCK),
-                                scores);
+        int64_t size = first_block(groups[n - 1].end, j->way->grain);
+        for (int64_t key = 0; key < groups[n - 1].end; key += size, size = NN_ATTN_BLOCK)
+            attend_block(j->way, &at, groups, n, key, size, scores);
         for (int g = 0; g < n; g++) group_finish(&at, &groups[g]);
     }
 }

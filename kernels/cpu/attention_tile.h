@@ -58,12 +58,23 @@ NN_INLINE int64_t nn_attn_reach(const nn_attention_params *p, int64_t i, int64_t
     return reach < 0 ? 0 : reach > n_k ? n_k : reach;
 }
 
-/* 2^x for x <= 0, exactly 0 from -127 down: as nn_vexp2, without its other cases. Largest error
- * 2.4e-7 of the value. */
+/* 2^x where the result is finite, 0 far below. Largest error 2.4e-7 of the value, 1.5e-7 with
+ * AVX-512. NaN stays NaN. */
 NN_INLINE nn_vf nn_attn_exp2(nn_vf x)
 {
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(x)); /* from memory, both instructions take 20 cycles on Zen 4 */
+    nn_vf r = (nn_vf)_mm512_reduce_ps((__m512)x, 1); /* x - floor(x) */
+    nn_vf p = nn_set(1.8671300495e-3f);
+    p = p * r + 9.0170307085e-3f;
+    p = p * r + 5.5799912661e-2f;
+    p = p * r + 2.4016444385e-1f;
+    p = p * r + 6.9315129519e-1f;
+    p = p * r + 1.0f;
+    return (nn_vf)_mm512_scalef_ps((__m512)p, (__m512)x); /* p * 2^floor(x) */
+#else
     const nn_vf magic = nn_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-    x = nn_vmax(x, nn_set(-127.0f));
+    x = nn_vmax(nn_set(-127.0f), x);
     nn_vf shifted = x + magic;
     nn_vf r = x - (shifted - magic);
     nn_vf p = nn_set(1.339887440266574e-3f);
@@ -73,17 +84,19 @@ NN_INLINE nn_vf nn_attn_exp2(nn_vf x)
     p = p * r + 6.931472028550421e-1f;
     p = p * r + 1.0f;
     return (nn_vf)((nn_vi)p + ((nn_vi)shifted << 23)); /* the low bits of magic are 0 */
+#endif
 }
 
 /* -- the two products
  * ---------------------------------------------------------------------------------------------- */
 
+/* from: what is subtracted in each column, NULL = nothing. */
 NN_INLINE void nn_attn_dot_tile(int n, int vecs, nn_attn_rows r, const float *panel, int64_t depth,
-                                float *block)
+                                const float *from, float *block)
 {
     nn_vf acc[NN_ATTN_TILE][2];
     for (int i = 0; i < n; i++)
-        for (int v = 0; v < vecs; v++) acc[i][v] = nn_set(0);
+        for (int v = 0; v < vecs; v++) acc[i][v] = from ? -nn_load(from + v * NN_LANES) : nn_set(0);
     for (int64_t d = 0; d < depth; d++) {
         nn_vf column[2];
         for (int v = 0; v < vecs; v++)
@@ -162,7 +175,7 @@ static inline void nn_attn_dot(nn_attn_rows x, int64_t rows, const float *panel,
 {
     for (int64_t t = 0; t < rows;) {
         int n = nn_attn_cut(rows - t);
-        NN_ATTN_SWITCH(n, vecs, nn_attn_dot_tile, nn_attn_rows_from(x, t), panel, depth,
+        NN_ATTN_SWITCH(n, vecs, nn_attn_dot_tile, nn_attn_rows_from(x, t), panel, depth, NULL,
                        block + t * NN_ATTN_COLUMNS)
         t += n;
     }

@@ -2,7 +2,7 @@
  * and operands that are views of one fused projection. */
 #include "tests/ops/op_test.h"
 
-enum { BATCH, N_Q, N_K, HEADS, DEPTH, CAUSAL, PREFIX, MASKED, FUSED };
+enum { BATCH, N_Q, N_K, HEADS, DEPTH, CAUSAL, PREFIX, MASKED, FUSED, SCALE };
 enum { NO_MASK, RANDOM_MASK, NOTHING_SEEN };
 
 /* [B, T, n * H * D] as n views [B, T, H, D] */
@@ -31,16 +31,16 @@ static nn_tensor *build(op_case *c)
             x[1] = op_in(c, 4, k_dim), x[2] = op_in(c, 4, k_dim);
     }
     nn_tensor *mask = NULL;
+    double scale = a[DEPTH] % 2 ? 0.7 : (double)a[SCALE];
     if (a[MASKED])
         mask = op_ids(c, 0, a[MASKED] == RANDOM_MASK ? 2 : 1, 2, (int64_t[]){ a[BATCH], a[N_K] });
-    return nn_attention(c->g, x[0], x[1], x[2], mask,
-                        (nn_attend){ .scale = a[DEPTH] % 2 ? 0.7 : 0,
-                                     .causal = a[CAUSAL] != 0,
-                                     .prefix = a[PREFIX] });
+    return nn_attention(
+        c->g, x[0], x[1], x[2], mask,
+        (nn_attend){ .scale = scale, .causal = a[CAUSAL] != 0, .prefix = a[PREFIX] });
 }
 
 static const int64_t rows[][OP_MAX_ARGS] = {
-    /* B, Tq, Tk, H, D, causal, prefix, mask, fused */
+    /* B, Tq, Tk, H, D, causal, prefix, mask, fused, scale (0 = of D) */
     { 1, 1, 1, 1, 1, 0, 0, NO_MASK, 0 },        { 2, 7, 7, 2, 5, 0, 0, NO_MASK, 1 },
     { 2, 33, 33, 2, 40, 0, 0, NO_MASK, 1 },     { 1, 31, 129, 1, 8, 0, 0, NO_MASK, 1 },
     { 1, 129, 31, 2, 17, 0, 0, NO_MASK, 0 },    { 1, 40, 77, 2, 32, 0, 0, NO_MASK, 1 },
@@ -53,6 +53,8 @@ static const int64_t rows[][OP_MAX_ARGS] = {
     { 2, 35, 67, 1, 80, 1, 9, RANDOM_MASK, 0 }, { 2, 20, 20, 1, 16, 0, 0, NOTHING_SEEN, 0 },
     { 2, 2, 20, 1, 16, 0, 0, NOTHING_SEEN, 0 }, { 1, 16, 16, 1, 160, 0, 0, NO_MASK, 0 },
     { 1, 17, 18, 1, 96, 0, 0, NO_MASK, 0 },     { 1, 9, 10, 1, 512, 0, 0, NO_MASK, 0 },
+    { 1, 45, 250, 2, 24, 0, 0, NO_MASK, 1 },   /* full blocks of keys, of two vectors and of one */
+    { 1, 35, 122, 1, 8, 0, 0, NO_MASK, 1, 4 }, /* their scores far above those before them */
 };
 
 const op_test nn_test_attention = { .build = build, OP_ROWS(rows), .bf16 = true };
