@@ -30,10 +30,23 @@ typedef struct nn_st_source {
     void *ctx;
 } nn_st_source;
 
-/* nn_safetensors_write with such tensors; its memory does not depend on their size. An error of the
- * source is the error. */
+/* nn_safetensors_write with such tensors, or with ordinary ones (source NULL); its memory does not
+ * depend on their size. An error of the source is the error. */
 nn_status nn_safetensors_write_from(const char *path, const nn_weight *tensors, int64_t n,
                                     const nn_st_pair *metadata, int64_t n_metadata,
                                     const nn_st_source *source) NN_CHECKED;
+
+/* -- files that know their checksums: as the last tensor, U8 [n + 2, 8], little-endian XXH64 of the
+ *    header with its length, of every tensor in the order of the data, and of these -- */
+
+#define NN_SAFETENSORS_CHECKSUMS "checksums.xxh64"
+
+nn_status nn_safetensors_write_sealed(const char *path, const nn_weight *tensors, int64_t n,
+                                      const nn_st_pair *metadata, int64_t n_metadata,
+                                      const nn_st_source *source) NN_CHECKED;
+
+/* Read all of such a file. NN_FORMAT: it has no checksums, or there is damage, and where: the
+ * tensor, the header or the checksums themselves. path: for the message. */
+nn_status nn_safetensors_verify(const char *path, const nn_weight_file *file) NN_CHECKED;
 
 #endif

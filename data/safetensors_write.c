@@ -1,11 +1,12 @@
 /* Writing: the header is built in memory, the data is streamed from the caller's tensors, or piece
- * by piece from where they are. */
+ * by piece from where they are; checksums are those of the bytes on their way to the file. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "data/json.h"
 #include "data/safetensors.h"
 #include "engine/base/alloc.h"
+#include "engine/base/checksum.h"
 #include "engine/base/str.h"
 
 static int by_size_and_name(const void *a, const void *b)
@@ -104,58 +105,149 @@ static nn_status build_header(nn_text *header, const nn_weight *const *order, in
     return NN_OK;
 }
 
-static nn_status write_pieces(nn_writer *w, const nn_weight *t, const nn_st_source *source,
+/* Where the bytes go. */
+typedef struct output {
+    nn_writer writer;
+    bool sealed;
+    nn_checksum now;      /* of the section at hand */
+    unsigned char *table; /* the checksums of those before */
+    int64_t n;            /* how many */
+} output;
+
+static nn_status put(output *o, const void *bytes, int64_t n)
+{
+    if (o->sealed) nn_checksum_add(&o->now, bytes, n);
+    return nn_writer_add(&o->writer, bytes, n);
+}
+
+static void add_checksum(output *o, uint64_t sum)
+{
+    for (int i = 0; i < 8; i++) o->table[8 * o->n + i] = (unsigned char)(sum >> 8 * i & 0xff);
+    o->n++;
+}
+
+/* The header, or a tensor, is complete. */
+static void end_section(output *o)
+{
+    if (!o->sealed) return;
+    add_checksum(o, nn_checksum_end(&o->now));
+    nn_checksum_start(&o->now);
+}
+
+static nn_status write_pieces(output *o, const nn_weight *t, const nn_st_source *source,
                               char *piece)
 {
     for (int64_t at = 0; at < t->bytes; at += NN_SAFETENSORS_PIECE) {
         int64_t n = nn_min(t->bytes - at, NN_SAFETENSORS_PIECE);
         NN_TRY(source->fetch(source->ctx, t, at, n, piece));
-        NN_TRY(nn_writer_add(w, piece, n));
+        NN_TRY(put(o, piece, n));
     }
     return NN_OK;
 }
 
 /* source NULL: the data is where it says. */
-static nn_status write_data(nn_writer *w, const nn_weight *const *order, int64_t n,
+static nn_status write_data(output *o, const nn_weight *const *order, int64_t n,
                             const nn_st_source *source)
 {
     nn_status status = NN_OK;
     char *piece = source ? nn_alloc(NN_SAFETENSORS_PIECE, 1) : NULL;
     if (source) NN_NEED(piece);
-    for (int64_t i = 0; status == NN_OK && i < n; i++)
-        status = source ? write_pieces(w, order[i], source, piece)
-                        : nn_writer_add(w, order[i]->data, order[i]->bytes);
+    for (int64_t i = 0; status == NN_OK && i < n; i++) {
+        status = source ? write_pieces(o, order[i], source, piece)
+                        : put(o, order[i]->data, order[i]->bytes);
+        end_section(o);
+    }
     nn_free(piece);
     return status;
 }
 
-static nn_status write_file(const char *path, const nn_text *header, const nn_weight *const *order,
-                            int64_t n, const nn_st_source *source)
+static nn_status write_sections(output *o, const nn_text *header, const nn_weight *const *order,
+                                int64_t n, const nn_st_source *source)
 {
-    nn_writer w;
-    nn_status status = nn_writer_open(path, &w);
-    if (status == NN_OK) status = nn_writer_add(&w, header->text, header->length);
-    if (status == NN_OK) status = write_data(&w, order, n, source);
-    if (status == NN_OK) return nn_writer_commit(&w);
-    nn_writer_abort(&w);
+    nn_checksum_start(&o->now);
+    NN_TRY(put(o, header->text, header->length));
+    end_section(o);
+    NN_TRY(write_data(o, order, n, source));
+    if (!o->sealed) return NN_OK;
+    add_checksum(o, nn_checksum_of(o->table, 8 * o->n));
+    return nn_writer_add(&o->writer, o->table, 8 * o->n);
+}
+
+/* checksums: the tensor of them, which lies behind the others; NULL = none are written. */
+static nn_status write_file(const char *path, const nn_text *header, const nn_weight *const *order,
+                            int64_t n, const nn_st_source *source, const nn_weight *checksums)
+{
+    output o = { .sealed = checksums != NULL };
+    if (o.sealed) NN_NEED(o.table = nn_alloc(checksums->bytes, 1));
+    nn_status status = nn_writer_open(path, &o.writer);
+    if (status == NN_OK) status = write_sections(&o, header, order, n, source);
+    if (status == NN_OK)
+        status = nn_writer_commit(&o.writer);
+    else
+        nn_writer_abort(&o.writer);
+    nn_free(o.table);
     return status;
+}
+
+/* Behind the n tensors of the order, whatever its dtype. */
+static nn_status add_checksums(const nn_weight **order, int64_t n, const nn_weight *checksums)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (strcmp(order[i]->name, checksums->name) == 0)
+            return nn_fail(NN_ARGUMENT, "no tensor may be called %s", checksums->name);
+    order[n] = checksums;
+    return NN_OK;
+}
+
+/* order: room for one more than n. checksums NULL: a plain file. */
+static nn_status write_all(const char *path, const nn_weight **order, int64_t n,
+                           const nn_st_pair *metadata, int64_t n_metadata,
+                           const nn_st_source *source, const nn_weight *checksums)
+{
+    nn_text header = { 0 };
+    nn_status status = check_tensors(order, n);
+    if (status == NN_OK && checksums) status = add_checksums(order, n, checksums);
+    if (status == NN_OK)
+        status = build_header(&header, order, n + (checksums != NULL), metadata, n_metadata);
+    if (status == NN_OK)
+        status = write_file(path, &header, order, n, source, checksums);
+    else
+        nn_fail_prefix(status, "%s: ", path);
+    nn_text_free(&header);
+    return status;
+}
+
+/* The order starts as the caller's, with room for one more. Owner: nn_free. */
+static nn_status list_tensors(const nn_weight *tensors, int64_t n, const nn_weight ***order)
+{
+    NN_NEED(*order = nn_alloc(n + 1, sizeof(**order)));
+    for (int64_t i = 0; i < n; i++) (*order)[i] = &tensors[i];
+    return NN_OK;
 }
 
 nn_status nn_safetensors_write_from(const char *path, const nn_weight *tensors, int64_t n,
                                     const nn_st_pair *metadata, int64_t n_metadata,
                                     const nn_st_source *source)
 {
-    nn_text header = { 0 };
-    const nn_weight **order = nn_alloc(n, sizeof(*order));
-    NN_NEED(order);
-    for (int64_t i = 0; i < n; i++) order[i] = &tensors[i];
-    nn_status status = check_tensors(order, n);
-    if (status == NN_OK) status = build_header(&header, order, n, metadata, n_metadata);
-    if (status == NN_OK)
-        status = write_file(path, &header, order, n, source);
-    else
-        nn_fail_prefix(status, "%s: ", path);
-    nn_text_free(&header);
+    const nn_weight **order;
+    NN_TRY(list_tensors(tensors, n, &order));
+    nn_status status = write_all(path, order, n, metadata, n_metadata, source, NULL);
+    nn_free(order);
+    return status;
+}
+
+nn_status nn_safetensors_write_sealed(const char *path, const nn_weight *tensors, int64_t n,
+                                      const nn_st_pair *metadata, int64_t n_metadata,
+                                      const nn_st_source *source)
+{
+    const nn_weight checksums = { .name = NN_SAFETENSORS_CHECKSUMS,
+                                  .dtype = NN_ST_U8,
+                                  .rank = 2,
+                                  .dim = { n + 2, 8 },
+                                  .bytes = 8 * (n + 2) };
+    const nn_weight **order;
+    NN_TRY(list_tensors(tensors, n, &order));
+    nn_status status = write_all(path, order, n, metadata, n_metadata, source, &checksums);
     nn_free(order);
     return status;
 }

@@ -78,7 +78,8 @@ void nn_checksum_add(nn_checksum *c, const void *bytes, int64_t n)
 /* The four lanes as one number. */
 static uint64_t merge(const uint64_t lane[4])
 {
-    uint64_t h = rotate(lane[0], 1) + rotate(lane[1], 7) + rotate(lane[2], 12) + rotate(lane[3], 18);
+    uint64_t h =
+        rotate(lane[0], 1) + rotate(lane[1], 7) + rotate(lane[2], 12) + rotate(lane[3], 18);
     for (int i = 0; i < 4; i++) h = (h ^ round_of(0, lane[i])) * P1 + P4;
     return h;
 }
