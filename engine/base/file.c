@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "engine/base/alloc.h"
@@ -206,6 +207,12 @@ nn_status nn_file_write(const char *path, const void *bytes, int64_t n)
 bool nn_file_exists(const char *path)
 {
     return access(path, F_OK) == 0;
+}
+
+int64_t nn_file_space(const char *path)
+{
+    struct statvfs info;
+    return statvfs(path, &info) == 0 ? (int64_t)(info.f_bavail * info.f_frsize) : -1;
 }
 
 nn_status nn_file_make_dir(const char *path)

@@ -38,6 +38,7 @@ void nn_writer_abort(nn_writer *w);                  /* legal after a failed ope
 nn_status nn_file_write(const char *path, const void *bytes, int64_t n) NN_CHECKED;
 
 bool nn_file_exists(const char *path);
+int64_t nn_file_space(const char *path); /* bytes free to us where path is; -1 = unknown */
 nn_status nn_file_make_dir(const char *path) NN_CHECKED; /* with its parents; existing is fine */
 nn_status nn_file_remove(const char *path) NN_CHECKED;
 
