@@ -154,6 +154,16 @@ static nn_status draw(job *j, trainer *t, int64_t step)
     return status;
 }
 
+/* Training can do without it where there is no room. */
+static nn_status save_snapshot(const job *j, const char *dir)
+{
+    const nn_status status = sd_model_save(&j->model, model_dir, dir);
+    if (status != NN_IO) return status;
+    nn_log(NN_LOG_WARN, "diffusion: %s is not complete: %s; training goes on", dir,
+           nn_error_message());
+    return NN_OK;
+}
+
 static nn_status after(void *ctx, trainer *t, int64_t step)
 {
     job *j = ctx;
@@ -162,7 +172,7 @@ static nn_status after(void *ctx, trainer *t, int64_t step)
     char *dir = nn_format("%s/snapshots/%08lld", set.output, (long long)step);
     NN_NEED(dir);
     nn_status status = trainer_swap_average(t);
-    if (status == NN_OK && !set.ranks.rank) status = sd_model_save(&j->model, model_dir, dir);
+    if (status == NN_OK && !set.ranks.rank) status = save_snapshot(j, dir);
     if (status == NN_OK) status = trainer_swap_average(t);
     nn_free(dir);
     return status;

@@ -21,7 +21,7 @@ typedef struct loop {
     nn_graph *pass_graph, *norm_graph, *update_graph;
     nn_plan *pass, *norm, *update; /* norm: of this rank's part, if the optimizer is sharded */
     nn_tensor *loss;
-    char *directory;     /* of the checkpoints */
+    trainer_saves saves;
     nn_text description; /* what a run that goes on must share */
     int64_t skipped;     /* in a row */
     float *told, *heard; /* [passes + 2] of this rank, [ranks][passes + 2] of all: see exchange */
@@ -60,66 +60,6 @@ static nn_status make_plans(loop *l)
     t->pass = l->pass;
     t->update = l->update;
     return NN_OK;
-}
-
-/* The first rank writes for all. */
-static nn_status save(loop *l)
-{
-    trainer *t = l->t;
-    if (t->set.ranks.rank) return t->sharded ? trainer_shards_follow(t, true) : NN_OK;
-    nn_checkpoint state = { .step = t->step,
-                            .seed = (uint64_t)t->set.seed,
-                            .config = l->description.text };
-    if (t->stream.tell) t->stream.tell(t->stream.ctx, &state.epoch, &state.position);
-    return nn_checkpoint_save(l->directory, (int)t->set.keep, &state, t->optimizer);
-}
-
-/* What the first rank finds among the checkpoints. */
-static nn_status find_checkpoint(loop *l, nn_checkpoint *state, bool *found)
-{
-    NN_TRY(nn_checkpoint_resume(l->directory, state, l->t->optimizer, found));
-    if (!*found) return NN_OK;
-    const nn_status status = trainer_compare(l->directory, state->config, l->description.text);
-    nn_free(state->config);
-    state->config = NULL;
-    return status;
-}
-
-/* The first rank's state to all. */
-static nn_status spread(loop *l, nn_checkpoint *state, bool *found)
-{
-    nn_optimizer *o = l->t->optimizer;
-    int64_t numbers[] = { *found, state->step, state->epoch, state->position, o->step };
-    if (!l->t->wire) return NN_OK;
-    NN_TRY(trainer_ranks_tell(&l->t->set.ranks, numbers, sizeof(numbers)));
-    *found = numbers[0] != 0;
-    if (!*found) return NN_OK;
-    state->step = numbers[1];
-    state->epoch = numbers[2];
-    state->position = numbers[3];
-    o->step = numbers[4];
-    float *const buffers[] = { o->params->values, o->m, o->v, o->ema };
-    for (int i = 0; i < (l->t->sharded ? 1 : NN_COUNT(buffers)); i++)
-        if (buffers[i])
-            NN_TRY(nn_comm_broadcast(l->t->wire, NN_F32, o->params->n_elems, buffers[i], 0));
-    nn_params_touch(o->params);
-    return NN_OK;
-}
-
-static nn_status resume(loop *l)
-{
-    trainer *t = l->t;
-    nn_checkpoint state = { 0 };
-    bool found = false;
-    if (!t->set.ranks.rank) NN_TRY(find_checkpoint(l, &state, &found));
-    if (t->sharded)
-        NN_TRY(t->set.ranks.rank ? trainer_shards_follow(t, false) : trainer_shards_end(t));
-    NN_TRY(spread(l, &state, &found));
-    if (found) {
-        t->step = state.step;
-        nn_log(NN_LOG_INFO, "%s: goes on from update %" PRId64, t->what, t->step);
-    }
-    return t->stream.seek ? t->stream.seek(t->stream.ctx, state.epoch, state.position) : NN_OK;
 }
 
 /* -- an update --------------------------------------------------------------------------------- */
@@ -279,6 +219,12 @@ static nn_status one_update(loop *l, nn_progress *progress)
     return NN_OK;
 }
 
+/* All ranks stop after the same update. */
+static bool stopped(const loop *l)
+{
+    return l->t->wire ? l->stop : nn_cli_interrupted();
+}
+
 /* What comes after an update that is no part of it. */
 static nn_status between_updates(loop *l)
 {
@@ -287,15 +233,11 @@ static nn_status between_updates(loop *l)
     if (t->validation.every && (last || t->step % t->validation.every == 0))
         NN_TRY(trainer_validate(t));
     if (t->after) NN_TRY(t->after(t->ctx, t, t->step));
-    if (!last && t->step % t->set.checkpoint_every == 0) NN_TRY(save(l));
+    trainer_saves_poll(&l->saves, false);
+    if (!last && !stopped(l) && t->step % t->set.checkpoint_every == 0)
+        NN_TRY(trainer_saves_save(&l->saves, true));
     l->ended = nn_clock_seconds();
     return NN_OK;
-}
-
-/* All ranks stop after the same update. */
-static bool stopped(const loop *l)
-{
-    return l->t->wire ? l->stop : nn_cli_interrupted();
 }
 
 static nn_status steps(loop *l)
@@ -312,13 +254,14 @@ static nn_status steps(loop *l)
     nn_progress_stop(&progress);
     NN_TRY(status);
     if (t->step < t->set.steps) {
-        NN_TRY(save(l));
+        NN_TRY(trainer_saves_save(&l->saves, false));
         return nn_fail(
             NN_INTERRUPTED,
             "%s: interrupted after %" PRId64 " of %" PRId64
             " updates; everything is saved in %s, and the same command goes on from there",
-            t->what, t->step, t->set.steps, l->directory);
+            t->what, t->step, t->set.steps, l->saves.directory);
     }
+    trainer_saves_poll(&l->saves, true);
     return trainer_swap_average(t);
 }
 
@@ -352,13 +295,15 @@ static void log_plans(const loop *l)
         { "activation_bytes", (double)(a.activation_bytes + b.activation_bytes) },
         { "workspace_bytes", (double)(a.workspace_bytes + b.workspace_bytes) },
         { "program_bytes", (double)(a.program_bytes + b.program_bytes) },
+        { "checkpoint_copy_bytes", (double)trainer_saves_copy_bytes(t) },
     };
     nn_cli_log("plan", fields, NN_COUNT(fields));
     nn_log(NN_LOG_INFO,
            "%s: %.2f M parameters, %.1f MB of activations, %.2f GFLOP in %" PRId64
-           " kernels a pass",
+           " kernels a pass; %.1f MB for the copy that checkpoints are written from",
            t->what, 1e-6 * (double)nn_params_count(t->params),
-           1e-6 * (double)(a.activation_bytes + a.workspace_bytes), 1e-9 * a.flops, a.n_launches);
+           1e-6 * (double)(a.activation_bytes + a.workspace_bytes), 1e-9 * a.flops, a.n_launches,
+           1e-6 * (double)trainer_saves_copy_bytes(t));
 }
 
 static nn_status run(loop *l)
@@ -368,7 +313,6 @@ static nn_status run(loop *l)
     nn_adamw_options options = { s->beta1,        s->beta2,     s->eps,
                                  s->weight_decay, s->clip_norm, s->ema_decay };
     const trainer_ranks *r = &s->ranks;
-    NN_NEED(l->directory = nn_format("%s/checkpoints", s->output));
     NN_NEED(l->told = nn_alloc(r->passes + 2, sizeof(float)));
     NN_NEED(l->heard = nn_alloc((r->passes + 2) * r->n, sizeof(float)));
     NN_TRY(trainer_ranks_compare(t));
@@ -380,7 +324,8 @@ static nn_status run(loop *l)
     NN_TRY(make_plans(l));
     NN_TRY(trainer_watch_open(t));
     log_plans(l);
-    NN_TRY(resume(l));
+    NN_TRY(trainer_saves_open(t, l->description.text, &l->saves));
+    NN_TRY(trainer_saves_resume(&l->saves));
     NN_TRY(trainer_watch_start(t));
     NN_TRY(steps(l));
     return s->profile && !r->rank ? write_profile(l) : NN_OK;
@@ -399,6 +344,7 @@ nn_status trainer_run(trainer *t)
     t->step = 0;
     if (!t->set.ranks.n) NN_TRY(trainer_share(&t->set));
     nn_status status = run(&l);
+    trainer_saves_close(&l.saves);
     close_wire(&l, status);
     trainer_watch_close(t);
     nn_plan_destroy(l.pass);
@@ -411,7 +357,6 @@ nn_status trainer_run(trainer *t)
     t->optimizer = NULL;
     t->pass = t->update = NULL;
     t->wire = NULL;
-    nn_free(l.directory);
     nn_free(l.told);
     nn_free(l.heard);
     nn_text_free(&l.description);

@@ -27,7 +27,7 @@ typedef struct trainer_settings {
     double comm_timeout; /* seconds */
     const char *logging_dir;
     double peak_tflops;
-    bool profile, shard;
+    bool profile, shard, background;
     const char *memory;  /* see tools/trainer_fit.h; NULL = whatever it takes */
     trainer_ranks ranks; /* not from the command line: see trainer_command */
 } trainer_settings;
@@ -38,7 +38,7 @@ extern const char *const trainer_schedules[];
 #define TRAINER_DEFAULTS                                                                           \
     .on = DEVICE_DEFAULTS, .batch = 64, .accumulate = 1, .checkpoint_every = 500, .keep = 2,       \
     .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .clip_norm = 1.0,             \
-    .comm_timeout = 600
+    .comm_timeout = 600, .background = true
 
 /* Rows of an option table for the settings `s`. */
 #define TRAINER_OPTIONS(s)                                                                         \
@@ -132,6 +132,10 @@ extern const char *const trainer_schedules[];
           .high = 1000,                                                                            \
           .incidental = true,                                                                      \
           .help = "newest checkpoints that are kept" },                                            \
+        { .name = "background-checkpoints",                                                        \
+          .flag = &(s).background,                                                                 \
+          .incidental = true,                                                                      \
+          .help = "write checkpoints while training waits, not from a copy in memory" },           \
         { .name = "shard-optimizer",                                                               \
           .flag = &(s).shard,                                                                      \
           .incidental = true,                                                                      \
@@ -279,6 +283,35 @@ void trainer_watch_picture(const trainer *t, const char *tag, int64_t height, in
 
 /* Measure and log the validation's loss. By all ranks together. */
 nn_status trainer_validate(trainer *t) NN_CHECKED;
+
+/* -- checkpoints in set.output/checkpoints; what is said is called by all ranks together */
+
+typedef struct trainer_saves {
+    trainer *t;         /* borrowed, as is: */
+    const char *config; /* what a run that goes on must share */
+    char *directory;
+    nn_saver *saver; /* of the first rank, from its first save in the background on */
+    bool no_room;    /* for its copy */
+    double stood;    /* seconds for which the last save has kept training from going on */
+} trainer_saves;
+
+/* After t->optimizer is there. Owner: trainer_saves_close, which waits. */
+nn_status trainer_saves_open(trainer *t, const char *config, trainer_saves *out) NN_CHECKED;
+void trainer_saves_close(trainer_saves *s);
+
+/* Go on from the newest checkpoint, if there is one (all ranks). */
+nn_status trainer_saves_resume(trainer_saves *s) NN_CHECKED;
+
+/* Save (all ranks). goes_on: training will, and does not wait until it is written unless
+ * set.background is off; when it cannot be written there is a warning. Otherwise that is an error.
+ */
+nn_status trainer_saves_save(trainer_saves *s, bool goes_on) NN_CHECKED;
+
+/* Tell what became of a save that has ended, or with `wait` of any. */
+void trainer_saves_poll(trainer_saves *s, bool wait);
+
+/* Host memory that saving in the background takes, on this rank. */
+int64_t trainer_saves_copy_bytes(const trainer *t);
 
 /* -- ranks */
 
