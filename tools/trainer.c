@@ -287,6 +287,7 @@ static void log_plans(const loop *l)
     double passes = (double)t->set.ranks.passes;
     int64_t copies =
         t->optimizer->ema ? 3 : 2; /* two moments, average; beside them values, gradients */
+    const int64_t copy_bytes = trainer_saves_copy_bytes(t);
     nn_field fields[] = {
         { "parameters", (double)nn_params_count(t->params) },
         { "gflop", 1e-9 * (passes * a.flops + b.flops) },
@@ -295,15 +296,19 @@ static void log_plans(const loop *l)
         { "activation_bytes", (double)(a.activation_bytes + b.activation_bytes) },
         { "workspace_bytes", (double)(a.workspace_bytes + b.workspace_bytes) },
         { "program_bytes", (double)(a.program_bytes + b.program_bytes) },
-        { "checkpoint_copy_bytes", (double)trainer_saves_copy_bytes(t) },
+        { "checkpoint_copy_bytes", (double)copy_bytes },
     };
     nn_cli_log("plan", fields, NN_COUNT(fields));
     nn_log(NN_LOG_INFO,
            "%s: %.2f M parameters, %.1f MB of activations, %.2f GFLOP in %" PRId64
-           " kernels a pass; %.1f MB for the copy that checkpoints are written from",
+           " kernels a pass",
            t->what, 1e-6 * (double)nn_params_count(t->params),
-           1e-6 * (double)(a.activation_bytes + a.workspace_bytes), 1e-9 * a.flops, a.n_launches,
-           1e-6 * (double)trainer_saves_copy_bytes(t));
+           1e-6 * (double)(a.activation_bytes + a.workspace_bytes), 1e-9 * a.flops, a.n_launches);
+    if (copy_bytes)
+        nn_log(NN_LOG_INFO,
+               "%s: %.1f MB for the copy that checkpoints are written from; "
+               "--no-background-checkpoints does without",
+               t->what, 1e-6 * (double)copy_bytes);
 }
 
 static nn_status run(loop *l)

@@ -292,6 +292,7 @@ typedef struct trainer_saves {
     char *directory;
     nn_saver *saver; /* of the first rank, from its first save in the background on */
     bool no_room;    /* for its copy */
+    int64_t newest;  /* update of the last checkpoint that this run has written; 0 = none */
     double stood;    /* seconds for which the last save has kept training from going on */
 } trainer_saves;
 

@@ -16,7 +16,7 @@ static bool is_bearable(nn_status status)
     return status == NN_IO || status == NN_NOT_FOUND || status == NN_MEMORY;
 }
 
-static void tell(const trainer_saves *s, const nn_saved *saved)
+static void tell(trainer_saves *s, const nn_saved *saved)
 {
     const char *what = s->t->what;
     const double bytes = (double)nn_checkpoint_bytes(s->t->optimizer);
@@ -26,6 +26,7 @@ static void tell(const trainer_saves *s, const nn_saved *saved)
                           { "seconds_writing", saved->seconds },
                           { "seconds_stood_still", s->stood } };
     nn_cli_log("checkpoint", fields, NN_COUNT(fields));
+    if (saved->status == NN_OK) s->newest = saved->step;
     if (saved->status == NN_OK)
         nn_log(NN_LOG_INFO,
                "%s: checkpoint of update %" PRId64 ": %.1f MB written in %.2f s, training stood "
@@ -89,6 +90,7 @@ nn_status trainer_saves_save(trainer_saves *s, bool goes_on)
     const double began = nn_clock_seconds();
     if (t->set.ranks.rank) return t->sharded ? trainer_shards_follow(t, true) : NN_OK;
     trainer_saves_poll(s, true);
+    if (s->newest == t->step && !t->sharded) return NN_OK; /* of parts the others gather already */
     if (!goes_on || !has_saver(s)) return save_while_waiting(s, goes_on, began);
     const nn_checkpoint state = state_of(s);
     NN_TRY(nn_saver_start(s->saver, &state));
