@@ -22,13 +22,7 @@ static uint64_t checksum_at(const nn_weight *table, int64_t i)
     return sum;
 }
 
-static nn_status damaged(const char *path, const char *what, const char *name)
-{
-    return nn_fail(NN_FORMAT,
-                   "%s: %s%s is damaged: its bytes do not have the checksum that they were saved "
-                   "with",
-                   path, what, name);
-}
+#define DAMAGED "is damaged: its bytes do not have the checksum that they were saved with"
 
 /* order: the tensors in the order of the data, the table last. */
 static nn_status compare(const char *path, const nn_weight_file *file, const nn_weight *table,
@@ -36,15 +30,14 @@ static nn_status compare(const char *path, const nn_weight_file *file, const nn_
 {
     const int64_t n = file->n - 1; /* besides the table */
     const int64_t header = (const unsigned char *)order[0]->data - file->map.data;
-    if (order[n] != table || table->dtype != NN_ST_U8 || table->bytes != 8 * (n + 2))
-        return damaged(path, "its table of checksums", "");
-    if (nn_checksum_of(table->data, 8 * (n + 1)) != checksum_at(table, n + 1))
-        return damaged(path, "its table of checksums", "");
+    if (order[n] != table || table->dtype != NN_ST_U8 || table->bytes != 8 * (n + 2) ||
+        nn_checksum_of(table->data, 8 * (n + 1)) != checksum_at(table, n + 1))
+        return nn_fail(NN_FORMAT, "%s: its table of checksums " DAMAGED, path);
     if (nn_checksum_of(file->map.data, header) != checksum_at(table, 0))
-        return damaged(path, "its header", "");
+        return nn_fail(NN_FORMAT, "%s: its header " DAMAGED, path);
     for (int64_t i = 0; i < n; i++)
         if (nn_checksum_of(order[i]->data, order[i]->bytes) != checksum_at(table, i + 1))
-            return damaged(path, "tensor ", order[i]->name);
+            return nn_fail(NN_FORMAT, "%s: tensor '%.200s' " DAMAGED, path, order[i]->name);
     return NN_OK;
 }
 

@@ -82,10 +82,10 @@ static void other_files_are_passed_over(void **state)
 /* A bit of every tensor, of the header and of the checksums. */
 static void damage_is_found_and_named(void **state)
 {
-    static const char *const names[] = { "tensor net.weight",         "tensor net.bias",
-                                         "tensor adamw.m.net.weight", "tensor adamw.m.net.bias",
-                                         "tensor adamw.v.net.weight", "tensor adamw.v.net.bias",
-                                         "tensor ema.net.weight",     "tensor ema.net.bias",
+    static const char *const names[] = { "tensor 'net.weight'",         "tensor 'net.bias'",
+                                         "tensor 'adamw.m.net.weight'", "tensor 'adamw.m.net.bias'",
+                                         "tensor 'adamw.v.net.weight'", "tensor 'adamw.v.net.bias'",
+                                         "tensor 'ema.net.weight'",     "tensor 'ema.net.bias'",
                                          "its table of checksums" };
     bool seen[NN_COUNT(names)] = { false };
     bench b = { 0 };

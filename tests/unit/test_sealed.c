@@ -69,8 +69,8 @@ static const char *place_of(int64_t at, int64_t n)
 {
     const int64_t table = n - 8 * (NN_COUNT(tensors) + 2), word = table - 3, matrix = word - 24;
     if (at >= table) return "its table of checksums";
-    if (at >= word) return "tensor word";
-    return at >= matrix ? "tensor matrix" : "";
+    if (at >= word) return "tensor 'word'";
+    return at >= matrix ? "tensor 'matrix'" : "";
 }
 
 static void every_damaged_byte_is_found(void **state)
