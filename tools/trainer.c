@@ -26,6 +26,7 @@ typedef struct loop {
     int64_t skipped;     /* in a row */
     float *told, *heard; /* [passes + 2] of this rank, [ranks][passes + 2] of all: see exchange */
     bool stop;           /* a rank was interrupted */
+    bool given_up;       /* this update is not to be completed */
     double waited;       /* seconds of this update in which gradients and values were exchanged, */
     double fed;          /* and in which batches were prepared */
     double ended;        /* when the last update was */
@@ -101,6 +102,14 @@ static nn_status one_pass(loop *l, int64_t i)
     return nn_plan_read(l->pass, l->loss, &l->told[i]);
 }
 
+/* An update of many passes is given up when this is the only rank and it is to stop: nothing but
+ * gradients has changed since the one before. */
+static bool gives_up(loop *l)
+{
+    l->given_up = !l->t->wire && nn_cli_interrupted();
+    return l->given_up;
+}
+
 /* The gradients of all passes of the update, summed. With --deterministic in the order of the
  * passes, however many ranks there are: after each round the ranks are summed in their order, the
  * first one's term holding the sum of the rounds before. */
@@ -110,6 +119,7 @@ static nn_status sum_passes(loop *l)
     const bool in_order = l->t->wire && l->t->device->deterministic;
     if (all_passes(l) > 1) NN_TRY(zero_gradients(l));
     for (int64_t i = 0; i < r->passes; i++) {
+        if (i > 0 && gives_up(l)) return NN_OK;
         if (i > 0 && in_order && r->rank > 0) NN_TRY(zero_gradients(l));
         NN_TRY(one_pass(l, i));
         if (in_order) NN_TRY(sum_gradients(l, i + 1 == r->passes));
@@ -206,9 +216,11 @@ static nn_status one_update(loop *l, nn_progress *progress)
     if (l->t->wire) say_step(l);
     l->waited = l->fed = 0;
     NN_TRY(sum_passes(l));
+    if (l->given_up) return NN_OK;
     NN_TRY(exchange(l));
     NN_TRY(update(l, lr, &norm));
     t->step++;
+    trainer_saves_mark(&l->saves);
     l->skipped = isfinite(norm) ? 0 : l->skipped + 1;
     if (l->skipped >= MOST_SKIPPED)
         return nn_fail(NN_NUMERIC,
@@ -249,7 +261,7 @@ static nn_status steps(loop *l)
     l->ended = nn_clock_seconds();
     while (status == NN_OK && t->step < t->set.steps && !stopped(l)) {
         status = one_update(l, &progress);
-        if (status == NN_OK) status = between_updates(l);
+        if (status == NN_OK && !l->given_up) status = between_updates(l);
     }
     nn_progress_stop(&progress);
     NN_TRY(status);

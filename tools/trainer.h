@@ -166,7 +166,7 @@ extern const char *const trainer_schedules[];
 /* A position in a stream of samples. {0} = the trainer needs none. */
 typedef struct trainer_stream {
     void *ctx;
-    void (*tell)(void *ctx, int64_t *epoch, int64_t *position);    /* asked when saving */
+    void (*tell)(void *ctx, int64_t *epoch, int64_t *position);    /* after each update */
     nn_status (*seek)(void *ctx, int64_t epoch, int64_t position); /* once before the first step */
 } trainer_stream;
 
@@ -290,10 +290,11 @@ typedef struct trainer_saves {
     trainer *t;         /* borrowed, as is: */
     const char *config; /* what a run that goes on must share */
     char *directory;
-    nn_saver *saver; /* of the first rank, from its first save in the background on */
-    bool no_room;    /* for its copy */
-    int64_t newest;  /* update of the last checkpoint that this run has written; 0 = none */
-    double stood;    /* seconds for which the last save has kept training from going on */
+    int64_t epoch, position; /* of the data, where the next update begins */
+    nn_saver *saver;         /* of the first rank, from its first save in the background on */
+    bool no_room;            /* for its copy */
+    int64_t newest;          /* update of the last checkpoint that this run has written; 0 = none */
+    double stood;            /* seconds for which the last save has kept training from going on */
 } trainer_saves;
 
 /* After t->optimizer is there. Owner: trainer_saves_close, which waits. */
@@ -302,6 +303,9 @@ void trainer_saves_close(trainer_saves *s);
 
 /* Go on from the newest checkpoint, if there is one (all ranks). */
 nn_status trainer_saves_resume(trainer_saves *s) NN_CHECKED;
+
+/* An update is complete: the data is where the next one begins. */
+void trainer_saves_mark(trainer_saves *s);
 
 /* Save (all ranks). goes_on: training will, and does not wait until it is written unless
  * set.background is off; when it cannot be written there is a warning. Otherwise that is an error.

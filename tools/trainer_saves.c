@@ -48,13 +48,19 @@ void trainer_saves_poll(trainer_saves *s, bool wait)
     tell(s, &saved);
 }
 
+void trainer_saves_mark(trainer_saves *s)
+{
+    const trainer_stream *stream = &s->t->stream;
+    if (stream->tell) stream->tell(stream->ctx, &s->epoch, &s->position);
+}
+
 static nn_checkpoint state_of(const trainer_saves *s)
 {
-    const trainer *t = s->t;
-    nn_checkpoint state = { .step = t->step, .seed = (uint64_t)t->set.seed };
-    state.config = (char *)(uintptr_t)s->config;
-    if (t->stream.tell) t->stream.tell(t->stream.ctx, &state.epoch, &state.position);
-    return state;
+    return (nn_checkpoint){ .step = s->t->step,
+                            .epoch = s->epoch,
+                            .position = s->position,
+                            .seed = (uint64_t)s->t->set.seed,
+                            .config = (char *)(uintptr_t)s->config };
 }
 
 /* Whether there is a copy to save from. Where there is no memory for one, training waits. */
@@ -145,7 +151,9 @@ nn_status trainer_saves_resume(trainer_saves *s)
         t->step = state.step;
         nn_log(NN_LOG_INFO, "%s: goes on from update %" PRId64, t->what, t->step);
     }
-    return t->stream.seek ? t->stream.seek(t->stream.ctx, state.epoch, state.position) : NN_OK;
+    if (t->stream.seek) NN_TRY(t->stream.seek(t->stream.ctx, state.epoch, state.position));
+    trainer_saves_mark(s);
+    return NN_OK;
 }
 
 /* -- life -------------------------------------------------------------------------------------- */
