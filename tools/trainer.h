@@ -287,18 +287,18 @@ nn_status trainer_validate(trainer *t) NN_CHECKED;
 /* -- checkpoints in set.output/checkpoints; what is said is called by all ranks together */
 
 typedef struct trainer_saves {
-    trainer *t;         /* borrowed, as is: */
-    const char *config; /* what a run that goes on must share */
+    trainer *t;   /* borrowed, as is: */
+    char *config; /* what a run that goes on must share */
     char *directory;
     int64_t epoch, position; /* of the data, where the next update begins */
     nn_saver *saver;         /* of the first rank, from its first save in the background on */
     bool no_room;            /* for its copy */
-    int64_t newest;          /* update of the last checkpoint that this run has written; 0 = none */
+    int64_t newest;          /* update of the last checkpoint that is known to be there; 0 = none */
     double stood;            /* seconds for which the last save has kept training from going on */
 } trainer_saves;
 
 /* After t->optimizer is there. Owner: trainer_saves_close, which waits. */
-nn_status trainer_saves_open(trainer *t, const char *config, trainer_saves *out) NN_CHECKED;
+nn_status trainer_saves_open(trainer *t, char *config, trainer_saves *out) NN_CHECKED;
 void trainer_saves_close(trainer_saves *s);
 
 /* Go on from the newest checkpoint, if there is one (all ranks). */

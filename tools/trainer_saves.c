@@ -26,17 +26,18 @@ static void tell(trainer_saves *s, const nn_saved *saved)
                           { "seconds_writing", saved->seconds },
                           { "seconds_stood_still", s->stood } };
     nn_cli_log("checkpoint", fields, NN_COUNT(fields));
-    if (saved->status == NN_OK) s->newest = saved->step;
-    if (saved->status == NN_OK)
+    if (saved->status == NN_OK) {
+        s->newest = saved->step;
         nn_log(NN_LOG_INFO,
                "%s: checkpoint of update %" PRId64 ": %.1f MB written in %.2f s, training stood "
                "still for %.2f s",
                what, saved->step, 1e-6 * bytes, saved->seconds, s->stood);
-    else
+    } else {
         nn_log(NN_LOG_WARN,
                "%s: no checkpoint of update %" PRId64 ": %s; earlier ones are as they were, and "
                "training goes on",
                what, saved->step, saved->message);
+    }
 }
 
 void trainer_saves_poll(trainer_saves *s, bool wait)
@@ -60,7 +61,7 @@ static nn_checkpoint state_of(const trainer_saves *s)
                             .epoch = s->epoch,
                             .position = s->position,
                             .seed = (uint64_t)s->t->set.seed,
-                            .config = (char *)(uintptr_t)s->config };
+                            .config = s->config };
 }
 
 /* Whether there is a copy to save from. Where there is no memory for one, training waits. */
@@ -148,7 +149,7 @@ nn_status trainer_saves_resume(trainer_saves *s)
         NN_TRY(t->set.ranks.rank ? trainer_shards_follow(t, false) : trainer_shards_end(t));
     NN_TRY(spread(s, &state, &found));
     if (found) {
-        t->step = state.step;
+        t->step = s->newest = state.step;
         nn_log(NN_LOG_INFO, "%s: goes on from update %" PRId64, t->what, t->step);
     }
     if (t->stream.seek) NN_TRY(t->stream.seek(t->stream.ctx, state.epoch, state.position));
@@ -158,7 +159,7 @@ nn_status trainer_saves_resume(trainer_saves *s)
 
 /* -- life -------------------------------------------------------------------------------------- */
 
-nn_status trainer_saves_open(trainer *t, const char *config, trainer_saves *out)
+nn_status trainer_saves_open(trainer *t, char *config, trainer_saves *out)
 {
     *out = (trainer_saves){ .t = t, .config = config };
     NN_NEED(out->directory = nn_format("%s/checkpoints", t->set.output));

@@ -24,7 +24,7 @@ enum { IN = 24, OUT = 5, WIDTH = 33, MOST = 4, STEPS = 6, ROOM = 4096 };
 /* What all ranks of a training are given. */
 typedef struct training {
     const char *device, *directory;
-    bool shard;
+    bool shard, foreground;
     double clip;
     int64_t batch, steps;
     uint64_t start[MOST];
@@ -98,6 +98,7 @@ static nn_status train(rank *r, nn_params *params)
     t.set.checkpoint_every = STEPS / 2;
     t.set.clip_norm = r->what->clip;
     t.set.shard = r->what->shard;
+    t.set.background = !r->what->foreground;
     t.set.ranks = (trainer_ranks){ .comm = r->comm, .rank = r->number, .n = r->n };
     NN_TRY(trainer_share(&t.set));
     NN_TRY(nn_params_init(params, 3));
@@ -203,6 +204,29 @@ static void any_number_makes_the_same_bits(void **state)
     }
 }
 
+/* The first rank fails to save, where the others give it their parts and wait for theirs. */
+static void what_is_not_saved_holds_up_nobody(void **state)
+{
+    (void)state;
+    training what = { .device = devices[0], .batch = 2, .steps = STEPS, .shard = true };
+    what.directory = scratch("alone");
+    run_ranks(&what, 1, alone);
+    forget("alone");
+    what.directory = scratch("out");
+    for (int foreground = 0; foreground < 2; foreground++) {
+        what.foreground = foreground;
+        for (int k = 1; k <= 3; k++) { /* the header, a piece of the data, a later one */
+            nn_file_fail_at(NN_FAULT_WRITE, k);
+            run_ranks(&what, 4, ranks);
+            assert_true(nn_file_failed());
+            nn_file_fail_at(NN_FAULT_NONE, 0);
+            all_equal(ranks, 4, alone);
+            assert_int_equal(remove(scratch("out/checkpoints")), 0); /* it is empty */
+            assert_int_equal(remove(scratch("out")), 0);
+        }
+    }
+}
+
 /* A pass of one rank cut for four, gradients clipped, optimizer in parts: the same to rounding. */
 static void other_passes_agree(void **state)
 {
@@ -252,6 +276,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_number_makes_the_same_bits),
+        cmocka_unit_test(what_is_not_saved_holds_up_nobody),
         cmocka_unit_test(other_passes_agree),
         cmocka_unit_test(ranks_with_other_starts_stop),
     };
