@@ -41,7 +41,7 @@ int64_t nn_checkpoint_bytes(const nn_optimizer *o)
 
 /* -- writing a file -- */
 
-typedef struct saver {
+typedef struct writer {
     const checkpoint_content *content;
     int n_gathered; /* of the sections that lie in parts */
     bool alone;     /* gathering failed */
@@ -49,10 +49,10 @@ typedef struct saver {
     nn_weight *tensors;
     int *sections; /* of each tensor */
     int64_t n;
-} saver;
+} writer;
 
 /* The next section that lies in parts into the room; all ranks do so in the same order. */
-static nn_status gather_next(saver *s, const float *part)
+static nn_status gather_next(writer *s, const float *part)
 {
     const nn_optimizer_peers *peers = s->content->peers;
     const nn_status status = peers->gather(peers->ctx, part);
@@ -62,7 +62,7 @@ static nn_status gather_next(saver *s, const float *part)
 }
 
 /* Gather what a failure has kept from being gathered, since the others do. */
-static nn_status gather_rest(saver *s)
+static nn_status gather_rest(writer *s)
 {
     const checkpoint_section *sections = s->content->sections;
     for (int k = 0, n = 0; k < CHECKPOINT_SECTIONS && !s->alone; k++)
@@ -81,7 +81,7 @@ static int part_number(const checkpoint_section *sections, int of)
 /* Tensors come in the order of their names, so that each section is gathered once. */
 static nn_status fetch(void *ctx, const nn_weight *t, int64_t at, int64_t n, void *out)
 {
-    saver *s = ctx;
+    writer *s = ctx;
     nn_device *d = s->content->params->device;
     const int section = s->sections[t - s->tensors];
     const float *part = s->content->sections[section].part;
@@ -90,7 +90,7 @@ static nn_status fetch(void *ctx, const nn_weight *t, int64_t at, int64_t n, voi
     return d->backend->read(d, out, (const char *)t->data + at, n);
 }
 
-static nn_status list_tensors(saver *s)
+static nn_status list_tensors(writer *s)
 {
     const nn_params *params = s->content->params;
     const int64_t most = CHECKPOINT_SECTIONS * params->n;
@@ -113,7 +113,7 @@ static nn_status list_tensors(saver *s)
     return NN_OK;
 }
 
-static nn_status write_file(saver *s, const char *path, const nn_checkpoint *state)
+static nn_status write_file(writer *s, const char *path, const nn_checkpoint *state)
 {
     const char *config = state->config ? state->config : "";
     nn_st_pair meta[] = {
@@ -132,7 +132,7 @@ static nn_status write_file(saver *s, const char *path, const nn_checkpoint *sta
                                        s->content->on_host ? NULL : &source);
 }
 
-static nn_status save_file(saver *s, const char *directory, const nn_checkpoint *state)
+static nn_status save_file(writer *s, const char *directory, const nn_checkpoint *state)
 {
     char path[4096];
     NN_TRY(nn_file_make_dir(directory));
@@ -143,7 +143,7 @@ static nn_status save_file(saver *s, const char *directory, const nn_checkpoint 
 }
 
 /* A disk that refuses a file may be full. */
-static nn_status add_space(nn_status status, const char *directory, const saver *s)
+static nn_status add_space(nn_status status, const char *directory, const writer *s)
 {
     int64_t bytes = 0;
     const int64_t free_bytes = nn_file_space(directory);
@@ -156,7 +156,7 @@ static nn_status add_space(nn_status status, const char *directory, const saver 
 nn_status checkpoint_write(const char *directory, const nn_checkpoint *state,
                            const checkpoint_content *content)
 {
-    saver s = { .content = content };
+    writer s = { .content = content };
     nn_status status = save_file(&s, directory, state);
     if (status != NN_OK) status = add_space(status, directory, &s);
     nn_arena_free(&s.arena);
