@@ -48,14 +48,15 @@ typedef enum nn_collective {
     NN_COMM_BARRIER,
     NN_COMM_BROADCAST,      /* dst [n] of rank `root` to all */
     NN_COMM_ALL_REDUCE,     /* dst [n] becomes the sum of all ranks' src [n] */
+    NN_COMM_REDUCE,         /* the same on rank `root`; the others' dst is undefined */
     NN_COMM_REDUCE_SCATTER, /* dst [n] becomes part `rank` of the sum of all ranks' src [N * n] */
     NN_COMM_ALL_GATHER      /* dst [N * n] becomes all ranks' src [n], one behind the other */
 } nn_collective;
 
 /* dtype: NN_F32 or NN_BF16; broadcast and all_gather move any. n counts elements. Buffers lie in
  * the memory that the communicator reaches: the host's, NCCL: the GPU's. src == dst for broadcast;
- * for all_reduce it may be; of reduce_scatter dst may be, and of all_gather src may be, part `rank`
- * of the other. Other overlaps are wrong. */
+ * for all_reduce and reduce it may be; of reduce_scatter dst may be, and of all_gather src may be,
+ * part `rank` of the other. Other overlaps are wrong. */
 typedef struct nn_comm_call {
     nn_collective kind;
     nn_dtype dtype;
@@ -108,6 +109,11 @@ void nn_comm_place_from_environment(nn_comm_place *out);
 /* The step that messages name from here on. */
 void nn_comm_step(nn_comm *c, int64_t step);
 
+/* The collective that this rank is in, as messages name it: "all_reduce of 10 f32 (collective 7,
+ * step 2)". Without one (*under_way is false) the last one, "" before the first. May be called from
+ * a signal handler. */
+const char *nn_comm_now(const nn_comm *c, bool *under_way);
+
 /* Start a collective; does not wait for peers, but over NCCL while calls are compared. The ticket
  * is its number, from 0. Errors: NN_ARGUMENT for a call that makes no sense, or when NN_COMM_DEPTH
  * are not waited for. */
@@ -125,6 +131,7 @@ nn_status nn_comm_barrier(nn_comm *c) NN_CHECKED;
 nn_status nn_comm_broadcast(nn_comm *c, nn_dtype dtype, int64_t n, void *buffer,
                             int root) NN_CHECKED;
 nn_status nn_comm_all_reduce(nn_comm *c, nn_dtype dtype, int64_t n, void *buffer) NN_CHECKED;
+nn_status nn_comm_reduce(nn_comm *c, nn_dtype dtype, int64_t n, void *buffer, int root) NN_CHECKED;
 nn_status nn_comm_reduce_scatter(nn_comm *c, nn_dtype dtype, int64_t n, const void *src,
                                  void *dst) NN_CHECKED;
 nn_status nn_comm_all_gather(nn_comm *c, nn_dtype dtype, int64_t n, const void *src,

@@ -47,6 +47,13 @@ static void all_reduce(board *b, int64_t number)
         move(nn_comm_call_at(b->ranks[r], number)->dst, first.dst, bytes);
 }
 
+static void reduce(board *b, int64_t number)
+{
+    nn_comm_call root =
+        *nn_comm_call_at(b->ranks[nn_comm_call_at(b->ranks[0], number)->root], number);
+    sum_parts(b, number, 0, &root);
+}
+
 /* A part is written where only its own rank's part of a source can lie. */
 static void reduce_scatter(board *b, int64_t number)
 {
@@ -108,6 +115,9 @@ static nn_status perform(board *b, int64_t number)
         break;
     case NN_COMM_ALL_REDUCE:
         all_reduce(b, number);
+        break;
+    case NN_COMM_REDUCE:
+        reduce(b, number);
         break;
     case NN_COMM_REDUCE_SCATTER:
         reduce_scatter(b, number);
