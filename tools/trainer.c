@@ -228,7 +228,7 @@ static void say_step(const loop *l)
     const nn_comm_place *place = nn_comm_place_of(l->t->wire);
     snprintf(where, sizeof(where), "rank %d of %d on %s, step %" PRId64, place->rank,
              place->n_ranks, place->host, l->t->step);
-    nn_cli_where(where);
+    nn_cli_where(where, l->t->wire);
     nn_comm_step(l->t->set.ranks.comm, l->t->step);
     nn_comm_step(l->t->wire, l->t->step);
 }
@@ -389,6 +389,7 @@ static nn_status run(loop *l)
 static void close_wire(loop *l, nn_status status)
 {
     const trainer_ranks *r = &l->t->set.ranks;
+    nn_cli_where("", NULL);
     if (r->n > 1 && status != NN_OK && status != NN_INTERRUPTED) trainer_ranks_fail(r, l->t->wire);
     if (l->t->wire != r->comm) nn_comm_close(l->t->wire);
 }
