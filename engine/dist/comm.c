@@ -37,6 +37,11 @@ void nn_comm_step(nn_comm *c, int64_t step)
     c->step = step;
 }
 
+double nn_comm_busy(nn_comm *c)
+{
+    return 1e-9 * (double)atomic_load(&c->busy_ns);
+}
+
 /* -- calls ------------------------------------------------------------------------------------- */
 
 static bool sums(nn_collective kind)

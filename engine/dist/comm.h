@@ -122,6 +122,10 @@ nn_status nn_comm_start(nn_comm *c, const nn_comm_call *call, int64_t *ticket) N
 /* Until this collective and all before it are done. */
 nn_status nn_comm_wait(nn_comm *c, int64_t ticket) NN_CHECKED;
 
+/* Seconds that this rank's collectives have taken so far, waited for or not: each from when all
+ * before it were done and its buffers ready. Over NCCL of those that were waited for. */
+double nn_comm_busy(nn_comm *c);
+
 /* This rank cannot go on: every rank's waits fail from now on. Under MPI it ends the job, and does
  * not return. */
 void nn_comm_abort(nn_comm *c);

@@ -36,7 +36,8 @@ struct nn_comm {
     char texts[NN_COMM_DEPTH][NN_COMM_TEXT];
     _Atomic int64_t n_described, n_finished;
     const nn_comm *over; /* another one that it uses, or NULL */
-    nn_status broken;    /* the first failure; NN_OK = none */
+    _Atomic int64_t busy_ns;
+    nn_status broken; /* the first failure; NN_OK = none */
     char *why;
     void *state;
 };
@@ -59,6 +60,11 @@ bool nn_comm_must_compare(const nn_comm *c, int64_t number);
 static inline void nn_comm_finished(nn_comm *c, int64_t number)
 {
     if (atomic_load(&c->n_finished) <= number) atomic_store(&c->n_finished, number + 1);
+}
+
+static inline void nn_comm_took(nn_comm *c, double seconds)
+{
+    atomic_fetch_add(&c->busy_ns, (int64_t)(1e9 * seconds));
 }
 
 /* Bytes that a rank's src and dst have. */

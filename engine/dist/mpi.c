@@ -204,7 +204,9 @@ static void *work(void *ctx)
         while (w->n_done == w->n_started && !w->quit) pthread_cond_wait(&w->changed, &w->lock);
         if (w->n_done == w->n_started) break;
         pthread_mutex_unlock(&w->lock);
+        const double began = nn_clock_seconds();
         const nn_status status = perform(c, w, w->n_done);
+        nn_comm_took(c, nn_clock_seconds() - began);
         if (status == NN_OK) nn_comm_finished(c, w->n_done);
         pthread_mutex_lock(&w->lock);
         if (status == NN_OK) {

@@ -24,7 +24,7 @@ typedef struct gpus {
     nn_device *own;     /* the same GPU, another stream */
     cudaStream_t stream;
     cudaEvent_t before;
-    cudaEvent_t done[NN_COMM_DEPTH]; /* by number */
+    cudaEvent_t begun[NN_COMM_DEPTH], done[NN_COMM_DEPTH]; /* by number */
     ncclComm_t comm;
     nn_comm_pairs pairs;     /* its room is NULL: sums have any order */
     float *sum;              /* [piece] */
@@ -182,6 +182,7 @@ static nn_status start(nn_comm *c, int64_t number)
         NN_TRY(compare(c, g, number));
     CUDA(cudaEventRecord(g->before, (cudaStream_t)nn_cuda_stream(g->compute)));
     CUDA(cudaStreamWaitEvent(g->stream, g->before, 0));
+    CUDA(cudaEventRecord(g->begun[number % NN_COMM_DEPTH], g->stream));
     if (call->n && enqueue(c, g, call) != NN_OK)
         return nn_comm_fail(c, number, "%s", nn_error_message());
     CUDA(cudaEventRecord(g->done[number % NN_COMM_DEPTH], g->stream));
@@ -223,8 +224,17 @@ static nn_status wait(nn_comm *c, int64_t number)
 {
     gpus *g = c->state;
     const nn_status status = until_done(c, g, number);
-    if (status != NN_OK) cut(g);
-    return status;
+    if (status != NN_OK) {
+        cut(g);
+        return status;
+    }
+    for (int64_t k = c->n_done; k <= number; k++) {
+        float ms = 0;
+        const int at = (int)(k % NN_COMM_DEPTH);
+        CUDA(cudaEventElapsedTime(&ms, g->begun[at], g->done[at]));
+        nn_comm_took(c, 1e-3 * ms);
+    }
+    return NN_OK;
 }
 
 static void abort_job(nn_comm *c)
@@ -244,7 +254,10 @@ static void leave(nn_comm *c)
     if (g->comm) ncclCommDestroy(g->comm);
     if (g->before) cudaEventDestroy(g->before);
     for (int i = 0; i < NN_COMM_DEPTH; i++)
-        if (g->done[i]) cudaEventDestroy(g->done[i]);
+        for (int k = 0; k < 2; k++) {
+            const cudaEvent_t event = k ? g->done[i] : g->begun[i];
+            if (event) cudaEventDestroy(event);
+        }
     if (g->own) {
         void *blocks[] = { g->pairs.room, g->sum, g->wide };
         for (int i = 0; i < NN_COUNT(blocks); i++)
@@ -280,8 +293,8 @@ static nn_status reserve(nn_comm *c, gpus *g)
 static nn_status make_events(gpus *g)
 {
     CUDA(cudaEventCreateWithFlags(&g->before, cudaEventDisableTiming));
-    for (int i = 0; i < NN_COMM_DEPTH; i++)
-        CUDA(cudaEventCreateWithFlags(&g->done[i], cudaEventDisableTiming));
+    for (int i = 0; i < NN_COMM_DEPTH; i++) CUDA(cudaEventCreate(&g->begun[i]));
+    for (int i = 0; i < NN_COMM_DEPTH; i++) CUDA(cudaEventCreate(&g->done[i]));
     return NN_OK;
 }
 

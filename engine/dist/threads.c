@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "engine/base/alloc.h"
+#include "engine/base/clock.h"
 #include "engine/dist/internal.h"
 
 enum { MOST_TEXT = 1024 };
@@ -106,6 +107,7 @@ static nn_status compare(const board *b, int64_t number)
 
 static nn_status perform(board *b, int64_t number)
 {
+    const double began = nn_clock_seconds();
     NN_TRY(compare(b, number));
     switch (nn_comm_call_at(b->ranks[0], number)->kind) {
     case NN_COMM_BARRIER:
@@ -126,6 +128,7 @@ static nn_status perform(board *b, int64_t number)
         all_gather(b, number);
         break;
     }
+    for (int r = 0; r < b->n_ranks; r++) nn_comm_took(b->ranks[r], nn_clock_seconds() - began);
     b->n_done++;
     pthread_cond_broadcast(&b->changed);
     return NN_OK;
