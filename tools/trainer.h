@@ -37,7 +37,7 @@ extern const char *const trainer_schedules[];
 #define TRAINER_DEFAULTS                                                                           \
     .on = DEVICE_DEFAULTS, .batch = 64, .accumulate = 1, .checkpoint_every = 500, .keep = 2,       \
     .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .clip_norm = 1.0,             \
-    .comm_timeout = 600, .bucket_mb = 25
+    .comm_timeout = 600, .bucket_mb = 8
 
 /* Rows of an option table for the settings `s`. */
 #define TRAINER_OPTIONS(s)                                                                         \

@@ -82,6 +82,10 @@ nn_status nn_comm_open_threads(int n_ranks, const nn_comm_options *options,
 /* Builds with MPI=1. Starts MPI if nobody has; the last close ends it then. Collective. */
 nn_status nn_comm_open_mpi(const nn_comm_options *options, nn_comm **out) NN_CHECKED;
 
+/* Builds with MPI=1: the same by MPI's own collective over all ranks of the job, to measure
+ * against; sums of f32 alone. MPI is started, and no other call is under way. */
+nn_status nn_comm_mpi_own(const nn_comm_call *call) NN_CHECKED;
+
 /* CUDA builds with MPI=1, and the simulator's. The ranks of `over`, each with the GPU of its
  * device; both must outlive the communicator. Collectives wait for what was enqueued on the device
  * before their start. Collective. */

@@ -362,3 +362,34 @@ nn_status nn_comm_open_mpi(const nn_comm_options *options, nn_comm **out)
     *out = c;
     return NN_OK;
 }
+
+/* -- MPI's own -- */
+
+nn_status nn_comm_mpi_own(const nn_comm_call *call)
+{
+    const int n = (int)call->n, bytes = (int)(call->n * nn_dtype_bytes(call->dtype));
+    int code = MPI_SUCCESS;
+    switch (call->kind) {
+    case NN_COMM_BARRIER:
+        code = MPI_Barrier(MPI_COMM_WORLD);
+        break;
+    case NN_COMM_BROADCAST:
+        code = MPI_Bcast(call->dst, bytes, MPI_BYTE, call->root, MPI_COMM_WORLD);
+        break;
+    case NN_COMM_ALL_REDUCE:
+        code = MPI_Allreduce(call->src, call->dst, n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+        break;
+    case NN_COMM_REDUCE:
+        code = MPI_Reduce(call->src, call->dst, n, MPI_FLOAT, MPI_SUM, call->root, MPI_COMM_WORLD);
+        break;
+    case NN_COMM_REDUCE_SCATTER:
+        code =
+            MPI_Reduce_scatter_block(call->src, call->dst, n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+        break;
+    case NN_COMM_ALL_GATHER:
+        code =
+            MPI_Allgather(call->src, bytes, MPI_BYTE, call->dst, bytes, MPI_BYTE, MPI_COMM_WORLD);
+        break;
+    }
+    return code == MPI_SUCCESS ? NN_OK : nn_fail(NN_DEVICE, "a collective of MPI has failed");
+}
