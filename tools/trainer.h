@@ -25,6 +25,7 @@ typedef struct trainer_settings {
     double lr, beta1, beta2, eps, weight_decay, clip_norm, ema_decay;
     double comm_timeout; /* seconds */
     double bucket_mb;
+    int comm_dtype; /* index in device_dtypes */
     const char *logging_dir;
     double peak_tflops;
     bool profile, shard;
@@ -147,6 +148,11 @@ extern const char *const trainer_schedules[];
           .high = 1e6,                                                                             \
           .incidental = true,                                                                      \
           .help = "megabytes of gradients that ranks sum at once, while backward goes on" },       \
+        { .name = "comm-dtype",                                                                    \
+          .choice = &(s).comm_dtype,                                                               \
+          .choices = device_dtypes,                                                                \
+          .incidental = true,                                                                      \
+          .help = "what gradients are sent to other ranks as; they are added in f32" },            \
         { .name = "logging-dir",                                                                   \
           .text = &(s).logging_dir,                                                                \
           .value = "DIR",                                                                          \
@@ -190,6 +196,7 @@ typedef struct trainer_buckets {
     trainer_bucket *items; /* in the order in which they are completed */
     int64_t n, capacity;
     int64_t *tickets; /* [n] */
+    uint16_t *half;   /* on the device, flat: what is sent instead; NULL = the gradients are */
 } trainer_buckets;
 
 /* Seconds of an update. */
@@ -340,7 +347,8 @@ nn_status trainer_ranks_compare(const trainer *t) NN_CHECKED;
  */
 
 /* Cut the plan of a pass where buckets are complete. Owner: trainer_buckets_close, which after
- * nothing else is legal too. */
+ * nothing else is legal too. Errors: NN_ARGUMENT if gradients are to be sent as bf16 and the bits
+ * not to depend on the number of ranks. */
 nn_status trainer_buckets_open(trainer *t, nn_plan *pass) NN_CHECKED;
 void trainer_buckets_close(trainer *t);
 

@@ -36,6 +36,20 @@ static nn_status add_buckets(trainer *t, const nn_plan *pass, int64_t first, int
     return NN_OK;
 }
 
+static nn_status reserve(trainer *t)
+{
+    trainer_buckets *b = &t->buckets;
+    NN_NEED(b->tickets = nn_alloc(nn_max(b->n, 1), sizeof(*b->tickets)));
+    if (!t->set.comm_dtype) return NN_OK;
+    if (t->device->deterministic)
+        return nn_fail(NN_ARGUMENT,
+                       "--comm-dtype bf16 rounds what ranks send each other, so that the "
+                       "result depends on their number: leave out --deterministic");
+    const int64_t bytes = t->params->n_elems * nn_dtype_bytes(NN_BF16);
+    NN_NEED(b->half = t->device->backend->alloc(t->device, bytes));
+    return NN_OK;
+}
+
 static nn_status cut(const trainer_buckets *b, nn_plan *pass)
 {
     int64_t *at = nn_alloc(b->n + 1, sizeof(*at)), n = 0;
@@ -59,12 +73,13 @@ nn_status trainer_buckets_open(trainer *t, nn_plan *pass)
         NN_TRY(add_buckets(t, pass, first, first + n, r));
     }
     qsort(b->items, (size_t)b->n, sizeof(*b->items), earlier);
-    NN_NEED(b->tickets = nn_alloc(nn_max(b->n, 1), sizeof(*b->tickets)));
+    NN_TRY(reserve(t));
     return cut(b, pass);
 }
 
 void trainer_buckets_close(trainer *t)
 {
+    if (t->buckets.half) t->device->backend->free(t->device, t->buckets.half);
     nn_free(t->buckets.items);
     nn_free(t->buckets.tickets);
     t->buckets = (trainer_buckets){ 0 };
@@ -80,8 +95,25 @@ static nn_status start_sum(trainer *t, int64_t i, bool last)
     nn_comm_call call = { NN_COMM_REDUCE, NN_F32, 0, bucket->n, grads, grads };
     if (last && t->sharded) call.root = bucket->owner;
     if (last && !t->sharded) call.kind = NN_COMM_ALL_REDUCE;
+    if (b->half) {
+        call.dtype = NN_BF16;
+        call.src = call.dst = b->half + bucket->first;
+        NN_TRY(nn_device_convert(t->device, bucket->n, NN_F32, grads, NN_BF16, call.dst));
+    }
     if (i >= NN_COMM_DEPTH) NN_TRY(nn_comm_wait(t->wire, b->tickets[i - NN_COMM_DEPTH]));
     return nn_comm_start(t->wire, &call, &b->tickets[i]);
+}
+
+static nn_status end_sum(trainer *t, int64_t i)
+{
+    const trainer_buckets *b = &t->buckets;
+    const trainer_bucket *bucket = &b->items[i];
+    const double began = nn_clock_seconds();
+    NN_TRY(nn_comm_wait(t->wire, b->tickets[i]));
+    t->exchange.waited += nn_clock_seconds() - began;
+    if (!b->half || (t->sharded && bucket->owner != t->set.ranks.rank)) return NN_OK;
+    return nn_device_convert(t->device, bucket->n, NN_BF16, b->half + bucket->first, NN_F32,
+                             t->params->grads + bucket->first);
 }
 
 nn_status trainer_buckets_run(trainer *t, nn_plan *pass, uint64_t seed, bool last)
@@ -98,9 +130,7 @@ nn_status trainer_buckets_run(trainer *t, nn_plan *pass, uint64_t seed, bool las
     }
     NN_TRY(nn_plan_enqueue(pass, seed, done, nn_plan_n_steps(pass)));
     NN_TRY(t->device->backend->sync(t->device));
-    const double began = nn_clock_seconds();
-    if (b->n) NN_TRY(nn_comm_wait(t->wire, b->tickets[b->n - 1]));
-    t->exchange.waited += nn_clock_seconds() - began;
+    for (int64_t i = 0; i < b->n; i++) NN_TRY(end_sum(t, i));
     t->exchange.total += nn_comm_busy(t->wire) - busy;
     return NN_OK;
 }
