@@ -94,9 +94,9 @@ endif
 
 # What CPU=0 builds of data and tools: all that needs a C compiler and no library.
 plain_data  := data/plain/*.c data/image_memory.c data/json.c data/safetensors*.c data/weight*.c \
-               data/layout*.c data/torch_file.c data/pickle*.c data/zip.c data/resize*.c
+               data/events.c data/layout*.c data/torch_file.c data/pickle*.c data/zip.c data/resize*.c
 plain_cli   := $(filter-out tools/bench_train.c tools/bench_loader.c,$(wildcard tools/bench*.c)) \
-               tools/apart.c tools/cli*.c tools/device.c tools/plan_*.c tools/trainer*.c tools/verify*.c
+               tools/apart.c tools/cli*.c tools/device.c tools/plan_*.c tools/scalars.c tools/trainer*.c tools/verify*.c
 
 # A layer is the .c files of its folders; the order is the order of linking.
 base_src    := $(wildcard engine/base/*.c)

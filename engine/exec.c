@@ -145,9 +145,8 @@ nn_status nn_plan_enqueue(nn_plan *plan, uint64_t seed, int64_t first, int64_t l
     const nn_backend *b = plan->device->backend;
     for (int64_t i = 0; i < plan->n_stores; i++) NN_TRY(nn_params_refresh(plan->stores[i]));
     if (plan->run_seed) NN_TRY(b->write(plan->device, plan->run_seed, &seed, sizeof(seed)));
-    return plan->captures && first == 0 && last == plan->n_steps
-               ? nn_plan_run_captured(plan, seed)
-               : nn_plan_run_direct(plan, seed, first, last);
+    return plan->captures ? nn_plan_run_captured(plan, seed, first, last)
+                          : nn_plan_run_direct(plan, seed, first, last);
 }
 
 nn_status nn_plan_run(nn_plan *plan, uint64_t seed)

@@ -217,6 +217,25 @@ nn_plan_stats nn_plan_stats_of(const nn_plan *plan)
     return plan->stats;
 }
 
+static bool lies_in(const nn_view *v, const char *from, const char *to)
+{
+    const char *start = v->data;
+    return start && start < to && start + nn_view_bytes(v) > from;
+}
+
+int64_t nn_plan_written(const nn_plan *plan, const void *from, const void *to)
+{
+    for (int64_t k = plan->n_steps; k > 0; k--) {
+        const nn_call *c = &plan->steps[k - 1].call;
+        const bool mutates = nn_op_of(plan->steps[k - 1].node->op)->mutates;
+        for (int i = 0; i < c->n_out; i++)
+            if (lies_in(&c->out[i], from, to)) return k;
+        for (int i = 0; mutates && i < c->n_in; i++)
+            if (lies_in(&c->in[i], from, to)) return k;
+    }
+    return 0;
+}
+
 int64_t nn_plan_n_steps(const nn_plan *plan)
 {
     return plan->n_steps;

@@ -73,6 +73,18 @@ nn_plan_step nn_plan_step_at(const nn_plan *plan, int64_t i);
  * kept outlive the run of the whole plan. */
 nn_status nn_plan_enqueue(nn_plan *plan, uint64_t seed, int64_t first, int64_t last) NN_CHECKED;
 
+/* -- runs in parts, between which the caller does something else -- */
+
+/* Number of steps after which no node writes to this memory outside the plan any more, as when the
+ * gradients in it are complete; 0 = none does at all. A node that writes into an operand counts for
+ * all of its operands. */
+int64_t nn_plan_written(const nn_plan *plan, const void *from, const void *to);
+
+/* Runs will be enqueued in parts: up to step at[0], from there to at[1], ... and to the end. A
+ * device that can record records each part by itself. at: ascending, 0 < at[i] < nn_plan_n_steps.
+ */
+nn_status nn_plan_cut(nn_plan *plan, int64_t n, const int64_t at[]) NN_CHECKED;
+
 /* -- profile (options.profile) -- */
 
 /* Table of the costliest kinds of nodes, and a chrome-trace JSON of the last run. */

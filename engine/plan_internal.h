@@ -25,6 +25,12 @@ typedef struct nn_place {
     bool used;
 } nn_place;
 
+typedef struct nn_part { /* of a plan's steps: what is recorded as one */
+    int64_t first, last;
+    bool warm;       /* it has run directly: code and libraries are loaded */
+    void *recording; /* the device's; NULL = none yet */
+} nn_part;
+
 struct nn_plan {
     nn_graph *graph;
     nn_device *device;
@@ -37,8 +43,8 @@ struct nn_plan {
     int64_t n_stores, stores_capacity;
     int64_t run_workspace; /* bytes of the workspace that runs need after the weights are packed */
     bool captures;         /* runs are recorded and repeated */
-    bool warm;             /* it has run directly: code and libraries are loaded */
-    void *recording;       /* the device's; NULL = none yet */
+    nn_part *parts;        /* one behind the other, all steps */
+    int64_t n_parts;
     uint64_t *run_seed; /* device memory: the seed of the run; NULL = kernels find it in the call */
     char *poison;       /* hostile plans: NaN, enough for the largest output with its guard bands */
     nn_plan_stats stats;
@@ -62,10 +68,12 @@ nn_status nn_plan_run_direct(nn_plan *plan, uint64_t seed, int64_t first, int64_
  * they may change with every run. */
 uint64_t nn_step_version(const nn_step *s);
 
-/* capture.c: whether the plan's runs are recorded, and the memory that takes; run, recorded or
- * directly, whichever is due; free both. The steps exist, their calls get their addresses later. */
+/* capture.c: whether the plan's runs are recorded, and the memory that takes; run steps first ..
+ * last-1, recorded or directly, whichever is due; free both. The steps exist, their calls get their
+ * addresses later. */
 nn_status nn_plan_capture_reserve(nn_plan *plan) NN_CHECKED;
-nn_status nn_plan_run_captured(nn_plan *plan, uint64_t seed) NN_CHECKED;
+nn_status nn_plan_run_captured(nn_plan *plan, uint64_t seed, int64_t first,
+                               int64_t last) NN_CHECKED;
 void nn_plan_capture_free(nn_plan *plan);
 
 /* Address of a tensor's first element in the plan, NULL for absent. */

@@ -163,6 +163,18 @@ void bench_count_plan(const nn_plan *plan, bench_result *out);
 /* The table of a plan's last run, on stderr. */
 nn_status bench_print_profile(const nn_plan *plan) NN_CHECKED;
 
+/* -- collectives */
+
+typedef struct bench_comm_settings {
+    const device_settings *on;
+    const char *filter; /* of rows, by kind and type: "all_reduce_*"; NULL = all */
+    int64_t runs;
+    bool tiny, as_json;
+} bench_comm_settings;
+
+/* Time the collectives of this job, all ranks together; the first one prints a row for each. */
+nn_status bench_comm(const bench_comm_settings *set) NN_CHECKED;
+
 /* -- the stop-watch */
 
 typedef struct bench_clock {

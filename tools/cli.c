@@ -6,24 +6,41 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/dist/comm.h"
-
-enum { WHERE = 160 };
+enum { WHERE = 160, LINE = 512 };
 
 static volatile sig_atomic_t signalled;
 static char where[2][WHERE];            /* the handler reads one while the other is written */
 static volatile sig_atomic_t where_now; /* which */
+static const nn_comm *volatile spoken_over;
 
-void nn_cli_where(const char *text)
+void nn_cli_where(const char *text, const nn_comm *comm)
 {
     const int next = !where_now;
     snprintf(where[next], sizeof(where[next]), "%s%s", text[0] ? ", at " : "", text);
     where_now = next;
+    spoken_over = comm;
 }
 
-static void tell(const char *text)
+/* Behind what a line of `used` bytes holds; returns what it holds then. */
+static size_t put(char line[LINE], size_t used, const char *text)
 {
-    const ssize_t written = write(STDERR_FILENO, text, strlen(text));
+    for (; *text && used < LINE; text++) line[used++] = *text;
+    return used;
+}
+
+/* One line at once, which those of other ranks cannot cut. */
+static void tell(void)
+{
+    char line[LINE];
+    bool under_way = false;
+    const nn_comm *comm = spoken_over;
+    const char *call = comm ? nn_comm_now(comm, &under_way) : "";
+    size_t used = put(line, 0, "\ninterrupted");
+    used = put(line, used, where[where_now]);
+    if (call[0]) used = put(line, used, under_way ? ", in " : ", after ");
+    used = put(line, used, call);
+    used = put(line, used, ": saving; once more to stop at once\n");
+    const ssize_t written = write(STDERR_FILENO, line, used);
     (void)written;
 }
 
@@ -34,16 +51,14 @@ static void on_signal(int number)
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     signal(SIGUSR1, SIG_DFL);
-    tell("\ninterrupted");
-    tell(where[where_now]);
-    tell(": saving; once more to stop at once\n");
+    tell();
 }
 
 static void catch_signals(void)
 {
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
     signalled = 0;
-    nn_cli_where("");
+    nn_cli_where("", NULL);
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

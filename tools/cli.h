@@ -20,6 +20,7 @@
 #define TOOLS_CLI_H
 
 #include "engine/base/str.h"
+#include "engine/dist/comm.h"
 
 enum { NN_EXIT_OK, NN_EXIT_FAILED, NN_EXIT_USAGE, NN_EXIT_INTERRUPTED };
 
@@ -81,8 +82,9 @@ int nn_cli_main(const nn_program *program, int argc, char **argv);
 bool nn_cli_interrupted(void);
 
 /* What the line on stderr that answers such a signal says of where the program is: "rank 1 of 4 on
- * node3, step 12". Copied; "" = nothing. */
-void nn_cli_where(const char *text);
+ * node3, step 12" (copied; "" = nothing), and in which collective of `comm`, or after which (NULL =
+ * of none). */
+void nn_cli_where(const char *text, const nn_comm *comm);
 
 /* A number that is shown beside the progress and written to the log. */
 typedef struct nn_field {

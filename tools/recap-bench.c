@@ -259,7 +259,14 @@ static nn_status bench(const nn_cli *cli)
     job j = { .by_device = set.kernels || !strcmp(set.on.name, "cuda") };
     for (int g = 0; list && g < NN_COUNT(groups); g++)
         for (const bench_case *c = groups[g]; c->name; c++) puts(c->name);
+    if (list) puts("comm");
     if (list) return NN_OK;
+    if (cli->n_arguments == 1 && !strcmp(cli->arguments[0], "comm"))
+        return bench_comm(&(bench_comm_settings){ .on = &set.on,
+                                                  .filter = filter,
+                                                  .runs = set.runs,
+                                                  .tiny = set.tiny,
+                                                  .as_json = as_json });
     if (cli->n_arguments < 1 && !filter)
         return nn_fail(NN_ARGUMENT, "give the name of a case or a pattern; --list names the cases");
     NN_NEED(j.tally = apart_shared(sizeof(*j.tally)));
@@ -275,9 +282,10 @@ static const nn_command commands[] = {
     { .arguments = "CASE...",
       .least = 0,
       .most = 1000,
-      .summary = "Times each case (a name of --list, or a pattern) and prints what it took.",
+      .summary = "Times each case (a name or pattern), or comm: what mpirun's ranks exchange.",
       .example = "recap-bench unet_sd14_512 'attention*' --threads 1 --json",
       .options = options,
+      .ranks = true,
       .run = bench },
     { 0 },
 };

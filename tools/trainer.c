@@ -28,8 +28,7 @@ typedef struct loop {
     float *told, *heard; /* [passes + 2] of this rank, [ranks][passes + 2] of all: see exchange */
     bool stop;           /* a rank was interrupted */
     bool given_up;       /* this update is not to be completed */
-    double waited;       /* seconds of this update in which gradients and values were exchanged, */
-    double fed;          /* and in which batches were prepared */
+    double fed;          /* seconds of this update in which batches were prepared */
     double ended;        /* when the last update was */
 } loop;
 
@@ -62,6 +61,7 @@ static nn_status make_plans(loop *l)
     NN_TRY(make_pass(l, &options));
     t->pass = l->pass;
     if (t->set.fuse) return NN_OK;
+    if (t->wire) NN_TRY(trainer_buckets_open(t, l->pass));
     if (t->sharded) {
         NN_TRY(nn_graph_create(&l->norm_graph));
         nn_optimizer_add_norm(t->optimizer, l->norm_graph);
@@ -82,21 +82,8 @@ static nn_status zero_gradients(loop *l)
     return p->device->backend->zero(p->device, p->grads, p->n_elems * (int64_t)sizeof(float));
 }
 
-/* last: of this update, after which each rank needs no more than what it updates. */
-static nn_status sum_gradients(loop *l, bool last)
-{
-    const nn_params *p = l->t->params;
-    const double began = nn_clock_seconds();
-    if (!l->t->wire) return NN_OK;
-    const nn_status status = last && l->t->sharded
-                                 ? trainer_shards_sum(l->t)
-                                 : nn_comm_all_reduce(l->t->wire, NN_F32, p->n_elems, p->grads);
-    l->waited += nn_clock_seconds() - began;
-    return status;
-}
-
-/* Pass number i of this rank in this update. */
-static nn_status one_pass(loop *l, int64_t i)
+/* Pass number i of this rank in this update. sum: with those of the other ranks. */
+static nn_status one_pass(loop *l, int64_t i, bool sum)
 {
     trainer *t = l->t;
     const trainer_ranks *r = &t->set.ranks;
@@ -109,7 +96,9 @@ static nn_status one_pass(loop *l, int64_t i)
     const double began = nn_clock_seconds();
     NN_TRY(t->feed(t->ctx, l->pass, &pass));
     l->fed += nn_clock_seconds() - began;
-    NN_TRY(nn_plan_run(l->pass, nn_mix((uint64_t)t->set.seed, (uint64_t)number)));
+    const uint64_t seed = nn_mix((uint64_t)t->set.seed, (uint64_t)number);
+    NN_TRY(sum ? trainer_buckets_run(t, l->pass, seed, i + 1 == r->passes)
+               : nn_plan_run(l->pass, seed));
     return nn_plan_read(l->pass, l->loss, &l->told[i]);
 }
 
@@ -132,10 +121,9 @@ static nn_status sum_passes(loop *l)
     for (int64_t i = 0; i < r->passes; i++) {
         if (i > 0 && gives_up(l)) return NN_OK;
         if (i > 0 && in_order && r->rank > 0) NN_TRY(zero_gradients(l));
-        NN_TRY(one_pass(l, i));
-        if (in_order) NN_TRY(sum_gradients(l, i + 1 == r->passes));
+        NN_TRY(one_pass(l, i, in_order || (l->t->wire && i + 1 == r->passes)));
     }
-    return in_order ? NN_OK : sum_gradients(l, true);
+    return NN_OK;
 }
 
 /* Every rank tells its losses, whether it was interrupted, and the norm of its part of the
@@ -177,11 +165,7 @@ static nn_status update(loop *l, double lr, float *norm)
     if (t->sharded) NN_TRY(nn_optimizer_set_norm(t->optimizer, l->update, (float)sqrt(squares)));
     NN_TRY(nn_plan_run(l->update, 0));
     NN_TRY(nn_optimizer_end(t->optimizer, l->update, norm));
-    if (!t->sharded) return NN_OK;
-    const double began = nn_clock_seconds();
-    NN_TRY(trainer_shards_values(t));
-    l->waited += nn_clock_seconds() - began;
-    return NN_OK;
+    return t->sharded ? trainer_shards_values(t) : NN_OK;
 }
 
 /* To whoever reports a failure from here on. */
@@ -191,7 +175,7 @@ static void say_step(const loop *l)
     const nn_comm_place *place = nn_comm_place_of(l->t->wire);
     snprintf(where, sizeof(where), "rank %d of %d on %s, step %" PRId64, place->rank,
              place->n_ranks, place->host, l->t->step);
-    nn_cli_where(where);
+    nn_cli_where(where, l->t->wire);
     nn_comm_step(l->t->set.ranks.comm, l->t->step);
     nn_comm_step(l->t->wire, l->t->step);
 }
@@ -217,7 +201,8 @@ static void report_update(loop *l, nn_progress *progress, double norm, double lr
                           { "samples_per_s", (double)(all_passes(l) * r->batch) / seconds },
                           { "update_ms", 1e3 * seconds },
                           { "data_ms", 1e3 * l->fed },
-                          { "exchange_ms", 1e3 * l->waited },
+                          { "exchange_ms", 1e3 * t->exchange.waited },
+                          { "exchange_total_ms", 1e3 * t->exchange.total },
                           { "mfu", 1e-12 * flops / seconds / t->set.peak_tflops } };
     const int n = NN_COUNT(fields) - !(t->set.peak_tflops > 0);
     trainer_watch_add(t, "train", fields, n);
@@ -233,7 +218,8 @@ static nn_status one_update(loop *l, nn_progress *progress)
     double lr = nn_schedule_at(&schedule, t->step);
     float norm;
     if (l->t->wire) say_step(l);
-    l->waited = l->fed = 0;
+    t->exchange = (trainer_exchange){ 0 };
+    l->fed = 0;
     if (t->set.fuse) NN_TRY(nn_optimizer_begin(t->optimizer, l->pass, lr));
     NN_TRY(sum_passes(l));
     if (l->given_up) return NN_OK;
@@ -372,6 +358,7 @@ static nn_status run(loop *l)
 static void close_wire(loop *l, nn_status status)
 {
     const trainer_ranks *r = &l->t->set.ranks;
+    nn_cli_where("", NULL);
     if (r->n > 1 && status != NN_OK && status != NN_INTERRUPTED) trainer_ranks_fail(r, l->t->wire);
     if (l->t->wire != r->comm) nn_comm_close(l->t->wire);
 }
@@ -385,6 +372,7 @@ nn_status trainer_run(trainer *t)
     trainer_saves_close(&l.saves);
     close_wire(&l, status);
     trainer_watch_close(t);
+    trainer_buckets_close(t);
     nn_plan_destroy(l.pass);
     nn_plan_destroy(l.norm);
     nn_plan_destroy(l.update);

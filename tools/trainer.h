@@ -25,6 +25,8 @@ typedef struct trainer_settings {
     int schedule; /* index in trainer_schedules */
     double lr, beta1, beta2, eps, weight_decay, clip_norm, ema_decay;
     double comm_timeout; /* seconds */
+    double bucket_mb;
+    int comm_dtype; /* index in device_dtypes */
     const char *logging_dir;
     double peak_tflops;
     bool profile, shard, background, fuse;
@@ -38,7 +40,7 @@ extern const char *const trainer_schedules[];
 #define TRAINER_DEFAULTS                                                                           \
     .on = DEVICE_DEFAULTS, .batch = 64, .accumulate = 1, .checkpoint_every = 500, .keep = 2,       \
     .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .clip_norm = 1.0,             \
-    .comm_timeout = 600, .background = true
+    .comm_timeout = 600, .bucket_mb = 8, .background = true
 
 /* Rows of an option table for the settings `s`. */
 #define TRAINER_OPTIONS(s)                                                                         \
@@ -150,6 +152,17 @@ extern const char *const trainer_schedules[];
           .high = 1e6,                                                                             \
           .incidental = true,                                                                      \
           .help = "seconds that ranks wait for each other before the job ends; 0 = for ever" },    \
+        { .name = "comm-bucket-mb",                                                                \
+          .real = &(s).bucket_mb,                                                                  \
+          .low = 0.001,                                                                            \
+          .high = 1e6,                                                                             \
+          .incidental = true,                                                                      \
+          .help = "megabytes of gradients that ranks sum at once, while backward goes on" },       \
+        { .name = "comm-dtype",                                                                    \
+          .choice = &(s).comm_dtype,                                                               \
+          .choices = device_dtypes,                                                                \
+          .incidental = true,                                                                      \
+          .help = "what gradients are sent to other ranks as; they are added in f32" },            \
         { .name = "logging-dir",                                                                   \
           .text = &(s).logging_dir,                                                                \
           .value = "DIR",                                                                          \
@@ -181,6 +194,26 @@ typedef struct trainer_pass {
     int64_t first;         /* number of its first sample, counted over all passes */
     int64_t before, after; /* samples of the round's other ranks in front of these, and behind */
 } trainer_pass;
+
+/* A piece of the flat gradients, which backward has completed after so many steps of its plan. */
+typedef struct trainer_bucket {
+    int64_t first, n; /* elements */
+    int64_t after;
+    int owner; /* the rank whose part of the optimizer it is in */
+} trainer_bucket;
+
+typedef struct trainer_buckets {
+    trainer_bucket *items; /* in the order in which they are completed */
+    int64_t n, capacity;
+    int64_t *tickets; /* [n] */
+    uint16_t *half;   /* on the device, flat: what is sent instead; NULL = the gradients are */
+} trainer_buckets;
+
+/* Seconds of an update. */
+typedef struct trainer_exchange {
+    double waited; /* for gradients and values, when there was nothing else to do */
+    double total;  /* that their exchange took */
+} trainer_exchange;
 
 /* Build the loss of one pass, of set.ranks.batch samples, and remember the inputs. */
 typedef nn_tensor *trainer_build(void *ctx, nn_graph *g, nn_params *params);
@@ -220,6 +253,8 @@ typedef struct trainer {
     nn_comm *wire;                /* over the device's buffers; NULL = one rank */
     bool sharded;                 /* each rank has a part of the optimizer */
     nn_optimizer_peers peers;     /* then: the others */
+    trainer_buckets buckets;      /* with a wire */
+    trainer_exchange exchange;
     int64_t step;
     double loss; /* mean over the last update's passes */
     trainer_watch *watch;
@@ -350,11 +385,25 @@ nn_status trainer_ranks_tell(const trainer_ranks *ranks, void *bytes, int64_t n)
 nn_status trainer_ranks_wire(const trainer *t, nn_comm **out) NN_CHECKED;
 
 /* Exchange weights and moving average, if there is one, on all ranks together. */
-nn_status trainer_swap_average(const trainer *t) NN_CHECKED;
+nn_status trainer_swap_average(trainer *t) NN_CHECKED;
 
 /* NN_ARGUMENT, with every setting that differs, unless this rank was given what the first one was.
  */
 nn_status trainer_ranks_compare(const trainer *t) NN_CHECKED;
+
+/* -- gradients in buckets: t->wire is open, t->sharded known; all are called by all ranks together
+ */
+
+/* Cut the plan of a pass where buckets are complete. Owner: trainer_buckets_close, which after
+ * nothing else is legal too. Errors: NN_ARGUMENT if gradients are to be sent as bf16 and the bits
+ * not to depend on the number of ranks. */
+nn_status trainer_buckets_open(trainer *t, nn_plan *pass) NN_CHECKED;
+void trainer_buckets_close(trainer *t);
+
+/* Run the pass and sum its gradients over the ranks, in their order, to where they are needed:
+ * after the last pass of an update the ranks that update with them, otherwise the first rank. Those
+ * of other ranks are undefined. */
+nn_status trainer_buckets_run(trainer *t, nn_plan *pass, uint64_t seed, bool last) NN_CHECKED;
 
 /* -- the optimizer in parts, one on each rank; all are called by all ranks together */
 
@@ -364,12 +413,11 @@ bool trainer_shards_possible(const trainer *t);
 /* t->optimizer of this rank's part, with t->peers. */
 nn_status trainer_shards_open(trainer *t, const nn_adamw_options *options) NN_CHECKED;
 
-/* The part's gradients become those of all ranks, summed in their order; the others' are undefined.
- */
-nn_status trainer_shards_sum(const trainer *t) NN_CHECKED;
+/* Elements of the flat buffers that are a rank's part. */
+void trainer_shards_part(const trainer *t, int rank, int64_t *first, int64_t *n);
 
 /* The values of all parts to all. */
-nn_status trainer_shards_values(const trainer *t) NN_CHECKED;
+nn_status trainer_shards_values(trainer *t) NN_CHECKED;
 
 /* What the others do while the first rank saves a checkpoint, or loads one. After the first rank
  * has looked for one to load, it calls trainer_shards_end. */

@@ -3,6 +3,7 @@
  *
  * Rank r of N has the elements r P .. (r + 1) P - 1 of the flat buffers, the last one also the
  * rest; P is a multiple of 16. */
+#include "engine/base/clock.h"
 #include "tools/trainer.h"
 
 static int64_t part_elems(const trainer *t)
@@ -13,6 +14,13 @@ static int64_t part_elems(const trainer *t)
 static bool is_last(const trainer *t)
 {
     return t->set.ranks.rank == t->set.ranks.n - 1;
+}
+
+void trainer_shards_part(const trainer *t, int rank, int64_t *first, int64_t *n)
+{
+    *n = part_elems(t);
+    *first = *n * rank;
+    if (rank == t->set.ranks.n - 1) *n = t->params->n_elems - *first;
 }
 
 /* All parts of a flat buffer, of which this rank has `part`. */
@@ -78,9 +86,9 @@ nn_status trainer_shards_end(const trainer *t)
 
 nn_status trainer_shards_open(trainer *t, const nn_adamw_options *options)
 {
-    const int64_t n = part_elems(t), first = n * t->set.ranks.rank;
-    const int64_t own = is_last(t) ? t->params->n_elems - first : n;
-    NN_TRY(nn_optimizer_create_part(t->params, options, first, own, &t->optimizer));
+    int64_t first, n;
+    trainer_shards_part(t, t->set.ranks.rank, &first, &n);
+    NN_TRY(nn_optimizer_create_part(t->params, options, first, n, &t->optimizer));
     t->peers = (nn_optimizer_peers){ t->params->grads, gather, scatter, t };
     t->optimizer->peers = &t->peers;
     return NN_OK;
@@ -91,22 +99,18 @@ bool trainer_shards_possible(const trainer *t)
     return t->set.ranks.n > 1 && part_elems(t) > 0;
 }
 
-nn_status trainer_shards_sum(const trainer *t)
-{
-    const int64_t n = part_elems(t), rest = n * t->set.ranks.n;
-    float *grads = t->params->grads;
-    NN_TRY(nn_comm_reduce_scatter(t->wire, NN_F32, n, grads, grads + n * t->set.ranks.rank));
-    return nn_comm_all_reduce(t->wire, NN_F32, t->params->n_elems - rest, grads + rest);
-}
-
-nn_status trainer_shards_values(const trainer *t)
+nn_status trainer_shards_values(trainer *t)
 {
     nn_params *p = t->params;
+    const double began = nn_clock_seconds(), busy = nn_comm_busy(t->wire);
     nn_params_touch(p);
-    return gather_parts(t, p->values + t->optimizer->first, p->values);
+    const nn_status status = gather_parts(t, p->values + t->optimizer->first, p->values);
+    t->exchange.waited += nn_clock_seconds() - began;
+    t->exchange.total += nn_comm_busy(t->wire) - busy;
+    return status;
 }
 
-nn_status trainer_swap_average(const trainer *t)
+nn_status trainer_swap_average(trainer *t)
 {
     if (!t->optimizer->ema) return NN_OK;
     NN_TRY(nn_optimizer_swap_ema(t->optimizer));

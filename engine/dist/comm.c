@@ -9,8 +9,8 @@
 #include "engine/base/alloc.h"
 #include "engine/dist/internal.h"
 
-static const char *const names[] = { "barrier", "broadcast", "all_reduce", "reduce_scatter",
-                                     "all_gather" };
+static const char *const names[] = { "barrier", "broadcast",      "all_reduce",
+                                     "reduce",  "reduce_scatter", "all_gather" };
 
 nn_status nn_comm_make(const nn_comm_impl *impl, const nn_comm_place *place,
                        const nn_comm_options *options, nn_comm **out)
@@ -37,11 +37,21 @@ void nn_comm_step(nn_comm *c, int64_t step)
     c->step = step;
 }
 
+double nn_comm_busy(nn_comm *c)
+{
+    return 1e-9 * (double)atomic_load(&c->busy_ns);
+}
+
 /* -- calls ------------------------------------------------------------------------------------- */
 
 static bool sums(nn_collective kind)
 {
-    return kind == NN_COMM_ALL_REDUCE || kind == NN_COMM_REDUCE_SCATTER;
+    return kind == NN_COMM_ALL_REDUCE || kind == NN_COMM_REDUCE || kind == NN_COMM_REDUCE_SCATTER;
+}
+
+static bool has_root(nn_collective kind)
+{
+    return kind == NN_COMM_BROADCAST || kind == NN_COMM_REDUCE;
 }
 
 nn_comm_header nn_comm_header_of(const nn_comm *c, int64_t number)
@@ -78,34 +88,53 @@ int64_t nn_comm_dst_bytes(const nn_comm *c, const nn_comm_call *call)
     return parts * call->n * nn_dtype_bytes(call->dtype);
 }
 
-/* "all_reduce of 10 f32" */
-static void describe(const nn_comm_header *h, char *out, size_t size)
+/* "all_reduce of 10 f32 (collective 7, step 2)" */
+static void describe(const nn_comm_header *h, char out[NN_COMM_TEXT])
 {
     const bool known = h->kind >= 0 && h->kind < NN_COUNT(names);
-    const char *name = known ? names[h->kind] : "unknown collective";
-    if (h->kind == NN_COMM_BARRIER)
-        snprintf(out, size, "%s", name);
-    else if (h->kind == NN_COMM_BROADCAST)
-        snprintf(out, size, "%s of %" PRId64 " %s from rank %d", name, h->n,
-                 nn_dtype_name((nn_dtype)h->dtype), (int)h->root);
-    else
-        snprintf(out, size, "%s of %" PRId64 " %s", name, h->n, nn_dtype_name((nn_dtype)h->dtype));
+    char what[48] = "", root[24] = "";
+    if (h->kind != NN_COMM_BARRIER)
+        snprintf(what, sizeof(what), " of %" PRId64 " %s", h->n, nn_dtype_name((nn_dtype)h->dtype));
+    if (has_root((nn_collective)h->kind))
+        snprintf(root, sizeof(root), " %s rank %d", h->kind == NN_COMM_REDUCE ? "to" : "from",
+                 (int)h->root);
+    snprintf(out, NN_COMM_TEXT, "%s%s%s (collective %" PRId64 ", step %" PRId64 ")",
+             known ? names[h->kind] : "unknown collective", what, root, h->number, h->step);
+}
+
+/* Before the collective begins, so that it is never under way without a name. */
+static void note(nn_comm *c, int64_t number)
+{
+    const nn_comm_header h = nn_comm_header_of(c, number);
+    describe(&h, c->texts[number % NN_COMM_DEPTH]);
+    atomic_store(&c->n_described, number + 1);
+}
+
+const char *nn_comm_now(const nn_comm *c, bool *under_way)
+{
+    const int64_t finished = atomic_load(&c->n_finished);
+    *under_way = finished < atomic_load(&c->n_described);
+    if (!*under_way && c->over) {
+        const char *other = nn_comm_now(c->over, under_way);
+        if (*under_way) return other;
+    }
+    if (*under_way) return c->texts[finished % NN_COMM_DEPTH];
+    return finished ? c->texts[(finished - 1) % NN_COMM_DEPTH] : "";
 }
 
 /* -- failures ---------------------------------------------------------------------------------- */
 
 nn_status nn_comm_fail(const nn_comm *c, int64_t number, const char *fmt, ...)
 {
-    char words[512], call[96];
+    char words[512], call[NN_COMM_TEXT];
     const nn_comm_header h = nn_comm_header_of(c, number);
     va_list args;
     va_start(args, fmt);
     vsnprintf(words, sizeof(words), fmt, args);
     va_end(args);
-    describe(&h, call, sizeof(call));
-    return nn_fail(NN_DEVICE,
-                   "rank %d of %d on %s: %s (collective %" PRId64 ", step %" PRId64 "): %s",
-                   c->place.rank, c->place.n_ranks, c->place.host, call, number, h.step, words);
+    describe(&h, call);
+    return nn_fail(NN_DEVICE, "rank %d of %d on %s: %s: %s", c->place.rank, c->place.n_ranks,
+                   c->place.host, call, words);
 }
 
 nn_status nn_comm_late(const nn_comm *c, int64_t number, const char *missing)
@@ -119,12 +148,12 @@ nn_status nn_comm_late(const nn_comm *c, int64_t number, const char *missing)
 
 nn_status nn_comm_mismatch(const nn_comm *c, int64_t number, int peer, const nn_comm_header *theirs)
 {
-    char call[96];
-    describe(theirs, call, sizeof(call));
+    char call[NN_COMM_TEXT];
+    describe(theirs, call);
     return nn_comm_fail(c, number,
-                        "rank %d calls %s (collective %" PRId64 ", step %" PRId64
-                        ") instead; all ranks must make the same calls in the same order",
-                        peer, call, theirs->number, theirs->step);
+                        "rank %d calls %s instead; all ranks must make the same calls in the same "
+                        "order",
+                        peer, call);
 }
 
 /* Keep the first failure, whose message is this thread's. Without memory for it the status does. */
@@ -157,9 +186,9 @@ static nn_status check_call(const nn_comm *c, const nn_comm_call *call)
     if (call->dtype == NN_NONE || (sums(call->kind) && !float_sum))
         return nn_fail(NN_ARGUMENT, "%s of %s: f32 and bf16 can be summed", names[call->kind],
                        nn_dtype_name(call->dtype));
-    if (call->kind == NN_COMM_BROADCAST && (call->root < 0 || call->root >= c->place.n_ranks))
-        return nn_fail(NN_ARGUMENT, "broadcast from rank %d: there are %d ranks", call->root,
-                       c->place.n_ranks);
+    if (has_root(call->kind) && (call->root < 0 || call->root >= c->place.n_ranks))
+        return nn_fail(NN_ARGUMENT, "%s with rank %d as root: there are %d ranks",
+                       names[call->kind], call->root, c->place.n_ranks);
     return NN_OK;
 }
 
@@ -175,6 +204,7 @@ nn_status nn_comm_start(nn_comm *c, const nn_comm_call *call, int64_t *ticket)
     c->steps[number % NN_COMM_DEPTH] = c->step;
     c->n_started++;
     *ticket = number;
+    note(c, number);
     return stick(c, c->impl->start(c, number));
 }
 
@@ -186,6 +216,7 @@ nn_status nn_comm_wait(nn_comm *c, int64_t ticket)
         return nn_fail(NN_ARGUMENT, "collective %" PRId64 " was never started", ticket);
     NN_TRY(stick(c, c->impl->wait(c, ticket)));
     c->n_done = ticket + 1;
+    nn_comm_finished(c, ticket);
     return NN_OK;
 }
 
@@ -227,6 +258,11 @@ nn_status nn_comm_broadcast(nn_comm *c, nn_dtype dtype, int64_t n, void *buffer,
 nn_status nn_comm_all_reduce(nn_comm *c, nn_dtype dtype, int64_t n, void *buffer)
 {
     return now(c, (nn_comm_call){ NN_COMM_ALL_REDUCE, dtype, 0, n, buffer, buffer });
+}
+
+nn_status nn_comm_reduce(nn_comm *c, nn_dtype dtype, int64_t n, void *buffer, int root)
+{
+    return now(c, (nn_comm_call){ NN_COMM_REDUCE, dtype, root, n, buffer, buffer });
 }
 
 nn_status nn_comm_reduce_scatter(nn_comm *c, nn_dtype dtype, int64_t n, const void *src, void *dst)

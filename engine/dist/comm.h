@@ -48,14 +48,15 @@ typedef enum nn_collective {
     NN_COMM_BARRIER,
     NN_COMM_BROADCAST,      /* dst [n] of rank `root` to all */
     NN_COMM_ALL_REDUCE,     /* dst [n] becomes the sum of all ranks' src [n] */
+    NN_COMM_REDUCE,         /* the same on rank `root`; the others' dst is undefined */
     NN_COMM_REDUCE_SCATTER, /* dst [n] becomes part `rank` of the sum of all ranks' src [N * n] */
     NN_COMM_ALL_GATHER      /* dst [N * n] becomes all ranks' src [n], one behind the other */
 } nn_collective;
 
 /* dtype: NN_F32 or NN_BF16; broadcast and all_gather move any. n counts elements. Buffers lie in
  * the memory that the communicator reaches: the host's, NCCL: the GPU's. src == dst for broadcast;
- * for all_reduce it may be; of reduce_scatter dst may be, and of all_gather src may be, part `rank`
- * of the other. Other overlaps are wrong. */
+ * for all_reduce and reduce it may be; of reduce_scatter dst may be, and of all_gather src may be,
+ * part `rank` of the other. Other overlaps are wrong. */
 typedef struct nn_comm_call {
     nn_collective kind;
     nn_dtype dtype;
@@ -80,6 +81,10 @@ nn_status nn_comm_open_threads(int n_ranks, const nn_comm_options *options,
 
 /* Builds with MPI=1. Starts MPI if nobody has; the last close ends it then. Collective. */
 nn_status nn_comm_open_mpi(const nn_comm_options *options, nn_comm **out) NN_CHECKED;
+
+/* Builds with MPI=1: the same by MPI's own collective over all ranks of the job, to measure
+ * against; sums of f32 alone. MPI is started, and no other call is under way. */
+nn_status nn_comm_mpi_own(const nn_comm_call *call) NN_CHECKED;
 
 /* CUDA builds with MPI=1, and the simulator's. The ranks of `over`, each with the GPU of its
  * device; both must outlive the communicator. Collectives wait for what was enqueued on the device
@@ -108,6 +113,11 @@ void nn_comm_place_from_environment(nn_comm_place *out);
 /* The step that messages name from here on. */
 void nn_comm_step(nn_comm *c, int64_t step);
 
+/* The collective that this rank is in, as messages name it: "all_reduce of 10 f32 (collective 7,
+ * step 2)". Without one (*under_way is false) the last one, "" before the first. May be called from
+ * a signal handler. */
+const char *nn_comm_now(const nn_comm *c, bool *under_way);
+
 /* Start a collective; does not wait for peers, but over NCCL while calls are compared. The ticket
  * is its number, from 0. Errors: NN_ARGUMENT for a call that makes no sense, or when NN_COMM_DEPTH
  * are not waited for. */
@@ -115,6 +125,10 @@ nn_status nn_comm_start(nn_comm *c, const nn_comm_call *call, int64_t *ticket) N
 
 /* Until this collective and all before it are done. */
 nn_status nn_comm_wait(nn_comm *c, int64_t ticket) NN_CHECKED;
+
+/* Seconds that this rank's collectives have taken so far, waited for or not: each from when all
+ * before it were done and its buffers ready. Over NCCL of those that were waited for. */
+double nn_comm_busy(nn_comm *c);
 
 /* This rank cannot go on: every rank's waits fail from now on. Under MPI it ends the job, and does
  * not return. */
@@ -125,6 +139,7 @@ nn_status nn_comm_barrier(nn_comm *c) NN_CHECKED;
 nn_status nn_comm_broadcast(nn_comm *c, nn_dtype dtype, int64_t n, void *buffer,
                             int root) NN_CHECKED;
 nn_status nn_comm_all_reduce(nn_comm *c, nn_dtype dtype, int64_t n, void *buffer) NN_CHECKED;
+nn_status nn_comm_reduce(nn_comm *c, nn_dtype dtype, int64_t n, void *buffer, int root) NN_CHECKED;
 nn_status nn_comm_reduce_scatter(nn_comm *c, nn_dtype dtype, int64_t n, const void *src,
                                  void *dst) NN_CHECKED;
 nn_status nn_comm_all_gather(nn_comm *c, nn_dtype dtype, int64_t n, const void *src,

@@ -2,7 +2,11 @@
 #ifndef ENGINE_DIST_INTERNAL_H
 #define ENGINE_DIST_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "engine/dist/comm.h"
+
+enum { NN_COMM_TEXT = 128 }; /* bytes of a collective's description */
 
 typedef struct nn_comm_impl {
     const char *name;
@@ -28,7 +32,12 @@ struct nn_comm {
     int64_t n_started, n_done;         /* collectives; n_done as this rank has seen it */
     nn_comm_call calls[NN_COMM_DEPTH]; /* by number */
     int64_t steps[NN_COMM_DEPTH];      /* in which they were started */
-    nn_status broken;                  /* the first failure; NN_OK = none */
+    /* What a signal handler reads: */
+    char texts[NN_COMM_DEPTH][NN_COMM_TEXT];
+    _Atomic int64_t n_described, n_finished;
+    const nn_comm *over; /* another one that it uses, or NULL */
+    _Atomic int64_t busy_ns;
+    nn_status broken; /* the first failure; NN_OK = none */
     char *why;
     void *state;
 };
@@ -45,6 +54,18 @@ static inline const nn_comm_call *nn_comm_call_at(const nn_comm *c, int64_t numb
 nn_comm_header nn_comm_header_of(const nn_comm *c, int64_t number);
 bool nn_comm_same_call(const nn_comm_header *a, const nn_comm_header *b);
 bool nn_comm_must_compare(const nn_comm *c, int64_t number);
+
+/* This collective and all before it are done. Called by the thread that does them, if there is one,
+ * before the rank's own thread learns of it. */
+static inline void nn_comm_finished(nn_comm *c, int64_t number)
+{
+    if (atomic_load(&c->n_finished) <= number) atomic_store(&c->n_finished, number + 1);
+}
+
+static inline void nn_comm_took(nn_comm *c, double seconds)
+{
+    atomic_fetch_add(&c->busy_ns, (int64_t)(1e9 * seconds));
+}
 
 /* Bytes that a rank's src and dst have. */
 int64_t nn_comm_src_bytes(const nn_comm *c, const nn_comm_call *call);
@@ -64,6 +85,26 @@ nn_status nn_comm_mismatch(const nn_comm *c, int64_t number, int peer,
                            const nn_comm_header *theirs);
 
 /* -- sums -- */
+
+/* Messages between pairs of ranks, in rounds; `end` returns when those of the round are through, or
+ * has what follows wait for them. */
+typedef struct nn_comm_pairs {
+    nn_status (*begin)(nn_comm *c); /* NULL = nothing to do */
+    nn_status (*send)(nn_comm *c, int peer, const char *src, int64_t bytes);
+    nn_status (*receive)(nn_comm *c, int peer, char *dst, int64_t bytes);
+    nn_status (*end)(nn_comm *c);
+    /* As nn_comm_sum, of one source for each rank. */
+    nn_status (*add)(nn_comm *c, nn_dtype dtype, const void *const src[], int64_t n, void *dst);
+    char *room;         /* [N, piece] elements of 4 bytes: what peers sent */
+    int64_t piece;      /* elements that one rank adds at a time: nn_comm_piece */
+    const void **parts; /* [N] */
+} nn_comm_pairs;
+
+int64_t nn_comm_piece(int n_ranks);
+
+/* all_reduce, reduce or reduce_scatter; the same bits whatever arrives first. */
+nn_status nn_comm_sum_in_order(nn_comm *c, const nn_comm_pairs *pairs,
+                               const nn_comm_call *call) NN_CHECKED;
 
 /* dst[i] = src[0][i] + src[1][i] + ... in f32, each addition rounded to f32; bf16 (dtype) is
  * rounded once at the end. dst may be any of the sources. */

@@ -1,9 +1,5 @@
 /* Ranks with host memory over MPI: a thread that does one collective after the other, of messages
  * between pairs of ranks.
- *
- * A sum of N ranks is cut into N parts. Each rank is sent its part of everyone, adds them in the
- * order of the ranks, and sends the result to all: as many bytes as a ring moves, in two rounds,
- * and the same bits always. Buffers pass through in blocks, so that what it needs is reserved once.
  */
 #include <mpi.h>
 #include <pthread.h>
@@ -16,8 +12,6 @@
 #include "engine/dist/internal.h"
 
 enum {
-    ROOM = 1 << 20, /* elements that peers' parts of a sum pass through */
-    LEAST_PIECE = 1 << 10,
     MESSAGE = 1 << 26, /* bytes of one message at most */
     TAGS = 32000,      /* collectives are told apart by number modulo this; */
     HEADER_TAG = TAGS, /* their headers are not, so that they always meet */
@@ -36,9 +30,7 @@ typedef struct wire {
     int64_t n_started, n_done;
     char why[MOST_TEXT];
     /* of the thread */
-    char *room;              /* [N, piece] elements of 4 bytes */
-    int64_t piece;           /* elements that one rank adds at a time */
-    const void **parts;      /* [N] */
+    nn_comm_pairs pairs;
     nn_comm_header *headers; /* [N + 1]: everyone's, and the own one as it is sent */
     MPI_Request *requests;   /* [2 N] */
     int *peers;              /* [2 N]: who each request waits for */
@@ -58,8 +50,9 @@ static nn_status check(const nn_comm *c, const wire *w, int code)
     return nn_comm_fail(c, w->number, "%s", text);
 }
 
-static nn_status send(nn_comm *c, wire *w, int peer, const void *src, int64_t bytes)
+static nn_status send(nn_comm *c, int peer, const char *src, int64_t bytes)
 {
+    wire *w = c->state;
     if (!bytes) return NN_OK;
     w->peers[w->n_requests] = peer;
     return check(
@@ -67,8 +60,9 @@ static nn_status send(nn_comm *c, wire *w, int peer, const void *src, int64_t by
         MPI_Isend(src, (int)bytes, MPI_BYTE, peer, w->tag, w->comm, &w->requests[w->n_requests++]));
 }
 
-static nn_status receive(nn_comm *c, wire *w, int peer, void *dst, int64_t bytes)
+static nn_status receive(nn_comm *c, int peer, char *dst, int64_t bytes)
 {
+    wire *w = c->state;
     if (!bytes) return NN_OK;
     w->peers[w->n_requests] = peer;
     return check(
@@ -102,8 +96,9 @@ static nn_status too_late(const nn_comm *c, wire *w)
 }
 
 /* Until all messages are through. */
-static nn_status settle(nn_comm *c, wire *w)
+static nn_status settle(nn_comm *c)
 {
+    wire *w = c->state;
     const struct timespec nap = { 0, NAP_NANOSECONDS };
     for (int64_t asked = 0;; asked++) {
         int done = 0;
@@ -128,83 +123,23 @@ static nn_status compare(nn_comm *c, wire *w)
     w->tag = HEADER_TAG;
     for (int p = 0; p < n; p++) {
         if (p == me) continue;
-        NN_TRY(receive(c, w, p, &w->headers[p], sizeof(*own)));
-        NN_TRY(send(c, w, p, own, sizeof(*own)));
+        NN_TRY(receive(c, p, (char *)&w->headers[p], sizeof(*own)));
+        NN_TRY(send(c, p, (const char *)own, sizeof(*own)));
     }
-    NN_TRY(settle(c, w));
+    NN_TRY(settle(c));
     for (int p = 0; p < n; p++)
         if (p != me && !nn_comm_same_call(own, &w->headers[p]))
             return nn_comm_mismatch(c, w->number, p, &w->headers[p]);
     return NN_OK;
 }
 
-/* Where part p of n elements begins. */
-static int64_t part_begin(int64_t n, int n_parts, int p)
+static nn_status add(nn_comm *c, nn_dtype dtype, const void *const src[], int64_t n, void *dst)
 {
-    return nn_min((n + n_parts - 1) / n_parts * p, n);
-}
-
-/* Sum `n` elements of mine and of each peer, which sends what lies at its src + (my part). */
-static nn_status add_up(nn_comm *c, wire *w, const nn_comm_call *call, const char *mine, int64_t n,
-                        char *dst)
-{
-    const int64_t size = nn_dtype_bytes(call->dtype);
-    NN_TRY(settle(c, w));
-    for (int p = 0; p < c->place.n_ranks; p++)
-        w->parts[p] = p == c->place.rank ? mine : w->room + p * w->piece * size;
-    nn_comm_sum(call->dtype, c->place.n_ranks, w->parts, n, dst);
+    nn_comm_sum(dtype, c->place.n_ranks, src, n, dst);
     return NN_OK;
 }
 
-static nn_status reduce_block(nn_comm *c, wire *w, const nn_comm_call *call, int64_t at, int64_t m)
-{
-    const int n = c->place.n_ranks, me = c->place.rank;
-    const int64_t size = nn_dtype_bytes(call->dtype);
-    const char *src = (const char *)call->src + at * size;
-    char *dst = (char *)call->dst + at * size;
-    const int64_t begin = part_begin(m, n, me), mine = part_begin(m, n, me + 1) - begin;
-    for (int p = 0; p < n; p++) {
-        const int64_t first = part_begin(m, n, p), elems = part_begin(m, n, p + 1) - first;
-        if (p == me) continue;
-        NN_TRY(receive(c, w, p, w->room + p * w->piece * size, mine * size));
-        NN_TRY(send(c, w, p, src + first * size, elems * size));
-    }
-    NN_TRY(add_up(c, w, call, src + begin * size, mine, dst + begin * size));
-    for (int p = 0; p < n; p++) {
-        const int64_t first = part_begin(m, n, p), elems = part_begin(m, n, p + 1) - first;
-        if (p == me) continue;
-        NN_TRY(receive(c, w, p, dst + first * size, elems * size));
-        NN_TRY(send(c, w, p, dst + begin * size, mine * size));
-    }
-    return settle(c, w);
-}
-
-static nn_status all_reduce(nn_comm *c, wire *w, const nn_comm_call *call)
-{
-    const int64_t block = w->piece * c->place.n_ranks;
-    for (int64_t at = 0; at < call->n; at += block)
-        NN_TRY(reduce_block(c, w, call, at, nn_min(block, call->n - at)));
-    return NN_OK;
-}
-
-static nn_status reduce_scatter(nn_comm *c, wire *w, const nn_comm_call *call)
-{
-    const int me = c->place.rank;
-    const int64_t size = nn_dtype_bytes(call->dtype);
-    for (int64_t at = 0; at < call->n; at += w->piece) {
-        const int64_t m = nn_min(w->piece, call->n - at);
-        const char *src = (const char *)call->src + at * size;
-        for (int p = 0; p < c->place.n_ranks; p++) {
-            if (p == me) continue;
-            NN_TRY(receive(c, w, p, w->room + p * w->piece * size, m * size));
-            NN_TRY(send(c, w, p, src + p * call->n * size, m * size));
-        }
-        NN_TRY(add_up(c, w, call, src + me * call->n * size, m, (char *)call->dst + at * size));
-    }
-    return NN_OK;
-}
-
-static nn_status all_gather(nn_comm *c, wire *w, const nn_comm_call *call)
+static nn_status all_gather(nn_comm *c, const nn_comm_call *call)
 {
     const int me = c->place.rank;
     const int64_t bytes = nn_comm_src_bytes(c, call);
@@ -214,10 +149,10 @@ static nn_status all_gather(nn_comm *c, wire *w, const nn_comm_call *call)
         const int64_t m = nn_min(MESSAGE, bytes - at);
         for (int p = 0; p < c->place.n_ranks; p++) {
             if (p == me) continue;
-            NN_TRY(receive(c, w, p, (char *)call->dst + p * bytes + at, m));
-            NN_TRY(send(c, w, p, own + at, m));
+            NN_TRY(receive(c, p, (char *)call->dst + p * bytes + at, m));
+            NN_TRY(send(c, p, own + at, m));
         }
-        NN_TRY(settle(c, w));
+        NN_TRY(settle(c));
     }
     return NN_OK;
 }
@@ -231,7 +166,7 @@ static nn_status broadcast(nn_comm *c, wire *w, const nn_comm_call *call)
         NN_TRY(check(c, w,
                      MPI_Ibcast((char *)call->dst + at, (int)nn_min(MESSAGE, bytes - at), MPI_BYTE,
                                 call->root, w->comm, &w->requests[0])));
-        NN_TRY(settle(c, w));
+        NN_TRY(settle(c));
     }
     return NN_OK;
 }
@@ -248,11 +183,11 @@ static nn_status perform(nn_comm *c, wire *w, int64_t number)
     case NN_COMM_BROADCAST:
         return broadcast(c, w, call);
     case NN_COMM_ALL_REDUCE:
-        return all_reduce(c, w, call);
+    case NN_COMM_REDUCE:
     case NN_COMM_REDUCE_SCATTER:
-        return reduce_scatter(c, w, call);
+        return nn_comm_sum_in_order(c, &w->pairs, call);
     case NN_COMM_ALL_GATHER:
-        return all_gather(c, w, call);
+        return all_gather(c, call);
     default:
         return NN_OK;
     }
@@ -269,7 +204,10 @@ static void *work(void *ctx)
         while (w->n_done == w->n_started && !w->quit) pthread_cond_wait(&w->changed, &w->lock);
         if (w->n_done == w->n_started) break;
         pthread_mutex_unlock(&w->lock);
+        const double began = nn_clock_seconds();
         const nn_status status = perform(c, w, w->n_done);
+        nn_comm_took(c, nn_clock_seconds() - began);
+        if (status == NN_OK) nn_comm_finished(c, w->n_done);
         pthread_mutex_lock(&w->lock);
         if (status == NN_OK) {
             w->n_done++;
@@ -334,8 +272,8 @@ static void leave(nn_comm *c)
     }
     pthread_mutex_destroy(&w->lock);
     pthread_cond_destroy(&w->changed);
-    nn_free(w->room);
-    nn_free(w->parts);
+    nn_free(w->pairs.room);
+    nn_free(w->pairs.parts);
     nn_free(w->headers);
     nn_free(w->requests);
     nn_free(w->peers);
@@ -375,13 +313,15 @@ static void find_place(MPI_Comm comm, nn_comm_place *out)
 
 static nn_status reserve(wire *w, int n)
 {
-    w->piece = nn_max(ROOM / n, LEAST_PIECE);
-    w->room = nn_alloc_aligned(n * w->piece * (int64_t)sizeof(float));
-    w->parts = nn_alloc(n, sizeof(*w->parts));
+    nn_comm_pairs *p = &w->pairs;
+    *p = (nn_comm_pairs){ .send = send, .receive = receive, .end = settle, .add = add };
+    p->piece = nn_comm_piece(n);
+    p->room = nn_alloc_aligned(n * p->piece * (int64_t)sizeof(float));
+    p->parts = nn_alloc(n, sizeof(*p->parts));
     w->headers = nn_alloc(n + 1, sizeof(*w->headers));
     w->requests = nn_alloc(2 * n, sizeof(MPI_Request));
     w->peers = nn_alloc(2 * n, sizeof(int));
-    return w->room && w->parts && w->headers && w->requests && w->peers ? NN_OK : NN_MEMORY;
+    return p->room && p->parts && w->headers && w->requests && w->peers ? NN_OK : NN_MEMORY;
 }
 
 static nn_status connect(nn_comm *c)
@@ -421,4 +361,35 @@ nn_status nn_comm_open_mpi(const nn_comm_options *options, nn_comm **out)
     }
     *out = c;
     return NN_OK;
+}
+
+/* -- MPI's own -- */
+
+nn_status nn_comm_mpi_own(const nn_comm_call *call)
+{
+    const int n = (int)call->n, bytes = (int)(call->n * nn_dtype_bytes(call->dtype));
+    int code = MPI_SUCCESS;
+    switch (call->kind) {
+    case NN_COMM_BARRIER:
+        code = MPI_Barrier(MPI_COMM_WORLD);
+        break;
+    case NN_COMM_BROADCAST:
+        code = MPI_Bcast(call->dst, bytes, MPI_BYTE, call->root, MPI_COMM_WORLD);
+        break;
+    case NN_COMM_ALL_REDUCE:
+        code = MPI_Allreduce(call->src, call->dst, n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+        break;
+    case NN_COMM_REDUCE:
+        code = MPI_Reduce(call->src, call->dst, n, MPI_FLOAT, MPI_SUM, call->root, MPI_COMM_WORLD);
+        break;
+    case NN_COMM_REDUCE_SCATTER:
+        code =
+            MPI_Reduce_scatter_block(call->src, call->dst, n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+        break;
+    case NN_COMM_ALL_GATHER:
+        code =
+            MPI_Allgather(call->src, bytes, MPI_BYTE, call->dst, bytes, MPI_BYTE, MPI_COMM_WORLD);
+        break;
+    }
+    return code == MPI_SUCCESS ? NN_OK : nn_fail(NN_DEVICE, "a collective of MPI has failed");
 }

@@ -1,8 +1,7 @@
 /* One GPU per rank over NCCL, on a stream of its own.
  *
- * Sums whose order is fixed are made as over MPI: every rank is sent its part by all, adds in the
- * order of the ranks with the device's own kernels, and the results are gathered. Others are
- * NCCL's. */
+ * Sums whose order is fixed are made as over MPI, with the device's own kernels. Others are NCCL's.
+ */
 #include <cuda_runtime.h>
 #include <nccl.h>
 #include <string.h>
@@ -15,8 +14,6 @@
 #include "kernels/params.h"
 
 enum {
-    ROOM = 1 << 20, /* elements that peers' parts of a sum pass through */
-    LEAST_PIECE = 1 << 12,
     SPINS = 2000, /* questions in a row before the thread sleeps between them */
     NAP_NANOSECONDS = 20000
 };
@@ -27,12 +24,11 @@ typedef struct gpus {
     nn_device *own;     /* the same GPU, another stream */
     cudaStream_t stream;
     cudaEvent_t before;
-    cudaEvent_t done[NN_COMM_DEPTH]; /* by number */
+    cudaEvent_t begun[NN_COMM_DEPTH], done[NN_COMM_DEPTH]; /* by number */
     ncclComm_t comm;
-    char *room;    /* [N, piece] elements of 4 bytes: what peers sent; NULL = sums have any order */
-    float *sum;    /* [piece] */
-    float *wide;   /* [piece] a bf16 piece in f32 */
-    int64_t piece; /* elements that one rank adds at a time */
+    nn_comm_pairs pairs;     /* its room is NULL: sums have any order */
+    float *sum;              /* [piece] */
+    float *wide;             /* [piece] a bf16 piece in f32 */
     nn_comm_header *headers; /* [N + 1]: everyone's, and the own one */
 } gpus;
 
@@ -83,95 +79,42 @@ static nn_status convert(nn_device *d, int64_t n, nn_dtype from, const void *src
     return run_op(d, NN_OP_COPY, n, from, src, NULL, to, dst);
 }
 
-/* Sum of n elements of mine, which lie at `mine`, and of each peer, which lie in its row of the
- * room. */
-static nn_status add_up(nn_comm *c, gpus *g, nn_dtype dtype, const void *mine, int64_t n, void *dst)
+static nn_status add(nn_comm *c, nn_dtype dtype, const void *const src[], int64_t n, void *dst)
 {
-    const int64_t row = g->piece * nn_dtype_bytes(dtype);
-    if (!n) return NN_OK;
-    for (int p = 0; p < c->place.n_ranks; p++) {
-        const void *x = p == c->place.rank ? mine : g->room + p * row;
-        if (p == 0) {
-            NN_TRY(convert(g->own, n, dtype, x, NN_F32, g->sum));
-            continue;
-        }
-        if (dtype != NN_F32) NN_TRY(convert(g->own, n, dtype, x, NN_F32, g->wide));
-        const void *term = dtype == NN_F32 ? x : g->wide;
+    gpus *g = c->state;
+    NN_TRY(convert(g->own, n, dtype, src[0], NN_F32, g->sum));
+    for (int p = 1; p < c->place.n_ranks; p++) {
+        if (dtype != NN_F32) NN_TRY(convert(g->own, n, dtype, src[p], NN_F32, g->wide));
+        const void *term = dtype == NN_F32 ? src[p] : g->wide;
         NN_TRY(run_op(g->own, NN_OP_ADD, n, NN_F32, g->sum, term, NN_F32, g->sum));
     }
     return convert(g->own, n, NN_F32, g->sum, dtype, dst);
 }
 
-static nn_status to_peer(gpus *g, int peer, const char *src, int64_t bytes)
+static nn_status to_peer(nn_comm *c, int peer, const char *src, int64_t bytes)
 {
+    gpus *g = c->state;
     if (!bytes) return NN_OK;
     return check_nccl(ncclSend(src, (size_t)bytes, ncclInt8, peer, g->comm, g->stream), "ncclSend");
 }
 
-static nn_status from_peer(gpus *g, int peer, char *dst, int64_t bytes)
+static nn_status from_peer(nn_comm *c, int peer, char *dst, int64_t bytes)
 {
+    gpus *g = c->state;
     if (!bytes) return NN_OK;
     return check_nccl(ncclRecv(dst, (size_t)bytes, ncclInt8, peer, g->comm, g->stream), "ncclRecv");
 }
 
-/* Where part p of n elements begins. */
-static int64_t part_begin(int64_t n, int n_parts, int p)
+static nn_status begin_group(nn_comm *c)
 {
-    return nn_min((n + n_parts - 1) / n_parts * p, n);
+    (void)c;
+    return check_nccl(ncclGroupStart(), "ncclGroupStart");
 }
 
-static nn_status reduce_block(nn_comm *c, gpus *g, const nn_comm_call *call, int64_t at, int64_t m)
+static nn_status end_group(nn_comm *c)
 {
-    const int n = c->place.n_ranks, me = c->place.rank;
-    const int64_t size = nn_dtype_bytes(call->dtype);
-    const char *src = (const char *)call->src + at * size;
-    char *dst = (char *)call->dst + at * size;
-    const int64_t begin = part_begin(m, n, me), mine = part_begin(m, n, me + 1) - begin;
-    NCCL(ncclGroupStart());
-    for (int p = 0; p < n; p++) {
-        const int64_t first = part_begin(m, n, p), elems = part_begin(m, n, p + 1) - first;
-        if (p == me) continue;
-        NN_TRY(from_peer(g, p, g->room + p * g->piece * size, mine * size));
-        NN_TRY(to_peer(g, p, src + first * size, elems * size));
-    }
-    NCCL(ncclGroupEnd());
-    NN_TRY(add_up(c, g, call->dtype, src + begin * size, mine, dst + begin * size));
-    NCCL(ncclGroupStart());
-    for (int p = 0; p < n; p++) {
-        const int64_t first = part_begin(m, n, p), elems = part_begin(m, n, p + 1) - first;
-        if (p == me) continue;
-        NN_TRY(from_peer(g, p, dst + first * size, elems * size));
-        NN_TRY(to_peer(g, p, dst + begin * size, mine * size));
-    }
+    (void)c;
     return check_nccl(ncclGroupEnd(), "ncclGroupEnd");
-}
-
-static nn_status all_reduce_in_order(nn_comm *c, gpus *g, const nn_comm_call *call)
-{
-    const int64_t block = g->piece * c->place.n_ranks;
-    for (int64_t at = 0; at < call->n; at += block)
-        NN_TRY(reduce_block(c, g, call, at, nn_min(block, call->n - at)));
-    return NN_OK;
-}
-
-static nn_status reduce_scatter_in_order(nn_comm *c, gpus *g, const nn_comm_call *call)
-{
-    const int me = c->place.rank;
-    const int64_t size = nn_dtype_bytes(call->dtype);
-    for (int64_t at = 0; at < call->n; at += g->piece) {
-        const int64_t m = nn_min(g->piece, call->n - at);
-        const char *src = (const char *)call->src + at * size;
-        NCCL(ncclGroupStart());
-        for (int p = 0; p < c->place.n_ranks; p++) {
-            if (p == me) continue;
-            NN_TRY(from_peer(g, p, g->room + p * g->piece * size, m * size));
-            NN_TRY(to_peer(g, p, src + p * call->n * size, m * size));
-        }
-        NCCL(ncclGroupEnd());
-        NN_TRY(
-            add_up(c, g, call->dtype, src + me * call->n * size, m, (char *)call->dst + at * size));
-    }
-    return NN_OK;
 }
 
 /* -- the collectives --------------------------------------------------------------------------- */
@@ -183,7 +126,7 @@ static ncclDataType_t type_of(nn_dtype dtype)
 
 static bool in_order(const nn_comm *c, const gpus *g, const nn_comm_call *call)
 {
-    if (!g->room || c->place.n_ranks == 1) return false;
+    if (!g->pairs.room || c->place.n_ranks == 1) return false;
     return c->options.deterministic || call->dtype == NN_BF16;
 }
 
@@ -191,13 +134,17 @@ static nn_status enqueue(nn_comm *c, gpus *g, const nn_comm_call *call)
 {
     const size_t n = (size_t)call->n, bytes = n * (size_t)nn_dtype_bytes(call->dtype);
     const ncclDataType_t type = type_of(call->dtype);
+    const bool sums = call->kind == NN_COMM_ALL_REDUCE || call->kind == NN_COMM_REDUCE ||
+                      call->kind == NN_COMM_REDUCE_SCATTER;
+    if (sums && in_order(c, g, call)) return nn_comm_sum_in_order(c, &g->pairs, call);
     switch (call->kind) {
     case NN_COMM_ALL_REDUCE:
-        if (in_order(c, g, call)) return all_reduce_in_order(c, g, call);
         NCCL(ncclAllReduce(call->src, call->dst, n, type, ncclSum, g->comm, g->stream));
         return NN_OK;
+    case NN_COMM_REDUCE:
+        NCCL(ncclReduce(call->src, call->dst, n, type, ncclSum, call->root, g->comm, g->stream));
+        return NN_OK;
     case NN_COMM_REDUCE_SCATTER:
-        if (in_order(c, g, call)) return reduce_scatter_in_order(c, g, call);
         NCCL(ncclReduceScatter(call->src, call->dst, n, type, ncclSum, g->comm, g->stream));
         return NN_OK;
     case NN_COMM_ALL_GATHER:
@@ -235,6 +182,7 @@ static nn_status start(nn_comm *c, int64_t number)
         NN_TRY(compare(c, g, number));
     CUDA(cudaEventRecord(g->before, (cudaStream_t)nn_cuda_stream(g->compute)));
     CUDA(cudaStreamWaitEvent(g->stream, g->before, 0));
+    CUDA(cudaEventRecord(g->begun[number % NN_COMM_DEPTH], g->stream));
     if (call->n && enqueue(c, g, call) != NN_OK)
         return nn_comm_fail(c, number, "%s", nn_error_message());
     CUDA(cudaEventRecord(g->done[number % NN_COMM_DEPTH], g->stream));
@@ -276,8 +224,17 @@ static nn_status wait(nn_comm *c, int64_t number)
 {
     gpus *g = c->state;
     const nn_status status = until_done(c, g, number);
-    if (status != NN_OK) cut(g);
-    return status;
+    if (status != NN_OK) {
+        cut(g);
+        return status;
+    }
+    for (int64_t k = c->n_done; k <= number; k++) {
+        float ms = 0;
+        const int at = (int)(k % NN_COMM_DEPTH);
+        CUDA(cudaEventElapsedTime(&ms, g->begun[at], g->done[at]));
+        nn_comm_took(c, 1e-3 * ms);
+    }
+    return NN_OK;
 }
 
 static void abort_job(nn_comm *c)
@@ -297,13 +254,17 @@ static void leave(nn_comm *c)
     if (g->comm) ncclCommDestroy(g->comm);
     if (g->before) cudaEventDestroy(g->before);
     for (int i = 0; i < NN_COMM_DEPTH; i++)
-        if (g->done[i]) cudaEventDestroy(g->done[i]);
+        for (int k = 0; k < 2; k++) {
+            const cudaEvent_t event = k ? g->done[i] : g->begun[i];
+            if (event) cudaEventDestroy(event);
+        }
     if (g->own) {
-        void *blocks[] = { g->room, g->sum, g->wide };
+        void *blocks[] = { g->pairs.room, g->sum, g->wide };
         for (int i = 0; i < NN_COUNT(blocks); i++)
             if (blocks[i]) g->own->backend->free(g->own, blocks[i]);
     }
     nn_device_close(g->own);
+    nn_free(g->pairs.parts);
     nn_free(g->headers);
     nn_free(g);
 }
@@ -313,22 +274,27 @@ static const nn_comm_impl impl = { "nccl", start, wait, abort_job, leave };
 static nn_status reserve(nn_comm *c, gpus *g)
 {
     const int64_t n = c->place.n_ranks;
-    g->piece = nn_max(ROOM / n, LEAST_PIECE);
-    const int64_t bytes = g->piece * (int64_t)sizeof(float);
+    nn_comm_pairs *p = &g->pairs;
+    *p = (nn_comm_pairs){
+        .begin = begin_group, .send = to_peer, .receive = from_peer, .end = end_group, .add = add
+    };
+    p->piece = nn_comm_piece((int)n);
+    const int64_t bytes = p->piece * (int64_t)sizeof(float);
     g->headers = nn_alloc(n + 1, sizeof(*g->headers));
     NN_NEED(g->headers);
     if (!c->options.deterministic && !c->options.precise) return NN_OK;
-    g->room = g->own->backend->alloc(g->own, n * bytes);
+    NN_NEED(p->parts = nn_alloc(n, sizeof(*p->parts)));
+    p->room = g->own->backend->alloc(g->own, n * bytes);
     g->sum = g->own->backend->alloc(g->own, bytes);
     g->wide = g->own->backend->alloc(g->own, bytes);
-    return g->room && g->sum && g->wide ? NN_OK : NN_MEMORY;
+    return p->room && g->sum && g->wide ? NN_OK : NN_MEMORY;
 }
 
 static nn_status make_events(gpus *g)
 {
     CUDA(cudaEventCreateWithFlags(&g->before, cudaEventDisableTiming));
-    for (int i = 0; i < NN_COMM_DEPTH; i++)
-        CUDA(cudaEventCreateWithFlags(&g->done[i], cudaEventDisableTiming));
+    for (int i = 0; i < NN_COMM_DEPTH; i++) CUDA(cudaEventCreate(&g->begun[i]));
+    for (int i = 0; i < NN_COMM_DEPTH; i++) CUDA(cudaEventCreate(&g->done[i]));
     return NN_OK;
 }
 
@@ -369,6 +335,7 @@ nn_status nn_comm_open_nccl(nn_comm *over, nn_device *device, const nn_comm_opti
     nn_status status = g ? NN_OK : NN_MEMORY;
     if (g) {
         g->over = over;
+        c->over = over;
         g->compute = device;
         c->state = g;
         status = connect(c, g);

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "engine/base/alloc.h"
+#include "engine/base/clock.h"
 #include "engine/dist/internal.h"
 
 enum { MOST_TEXT = 1024 };
@@ -45,6 +46,13 @@ static void all_reduce(board *b, int64_t number)
     sum_parts(b, number, 0, &first);
     for (int r = 1; r < b->n_ranks; r++)
         move(nn_comm_call_at(b->ranks[r], number)->dst, first.dst, bytes);
+}
+
+static void reduce(board *b, int64_t number)
+{
+    nn_comm_call root =
+        *nn_comm_call_at(b->ranks[nn_comm_call_at(b->ranks[0], number)->root], number);
+    sum_parts(b, number, 0, &root);
 }
 
 /* A part is written where only its own rank's part of a source can lie. */
@@ -99,6 +107,7 @@ static nn_status compare(const board *b, int64_t number)
 
 static nn_status perform(board *b, int64_t number)
 {
+    const double began = nn_clock_seconds();
     NN_TRY(compare(b, number));
     switch (nn_comm_call_at(b->ranks[0], number)->kind) {
     case NN_COMM_BARRIER:
@@ -109,6 +118,9 @@ static nn_status perform(board *b, int64_t number)
     case NN_COMM_ALL_REDUCE:
         all_reduce(b, number);
         break;
+    case NN_COMM_REDUCE:
+        reduce(b, number);
+        break;
     case NN_COMM_REDUCE_SCATTER:
         reduce_scatter(b, number);
         break;
@@ -116,6 +128,7 @@ static nn_status perform(board *b, int64_t number)
         all_gather(b, number);
         break;
     }
+    for (int r = 0; r < b->n_ranks; r++) nn_comm_took(b->ranks[r], nn_clock_seconds() - began);
     b->n_done++;
     pthread_cond_broadcast(&b->changed);
     return NN_OK;

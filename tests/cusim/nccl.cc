@@ -18,9 +18,10 @@ namespace cusim
 namespace
 {
 
-enum class kind { all_reduce, reduce_scatter, all_gather, broadcast, exchange };
-const char *const kind_names[] = { "ncclAllReduce", "ncclReduceScatter", "ncclAllGather",
-                                   "ncclBroadcast", "a group of ncclSend and ncclRecv" };
+enum class kind { all_reduce, reduce, reduce_scatter, all_gather, broadcast, exchange };
+const char *const kind_names[] = { "ncclAllReduce",     "ncclReduce",    "ncclReduceScatter",
+                                   "ncclAllGather",     "ncclBroadcast",
+                                   "a group of ncclSend and ncclRecv" };
 
 struct message {
     int peer;
@@ -109,7 +110,8 @@ void reduce(const gathering &g)
     std::vector<char> sum(total * width);
     for (size_t i = 0; i < total; i++) sum_element(g, one.type, i, &sum[i * width]);
     for (size_t r = 0; r < n; r++)
-        memcpy(g.calls[r].dst, &sum[scatter ? r * one.count * width : 0], one.count * width);
+        if (one.what != kind::reduce || r == size_t(one.root))
+            memcpy(g.calls[r].dst, &sum[scatter ? r * one.count * width : 0], one.count * width);
 }
 
 void all_gather(const gathering &g)
@@ -163,6 +165,7 @@ void happen(gathering &g)
 {
     switch (g.calls[0].what) {
     case kind::all_reduce:
+    case kind::reduce:
     case kind::reduce_scatter:
         return reduce(g);
     case kind::all_gather:
@@ -382,6 +385,14 @@ ncclResult_t ncclAllReduce(const void *src, void *dst, size_t count, ncclDataTyp
     if (op != ncclSum || type == ncclInt8)
         return refuse(ncclInvalidArgument, "sums of floats alone");
     return collective(comm, stream, make(kind::all_reduce, src, dst, count, type, 0), count, count);
+}
+
+ncclResult_t ncclReduce(const void *src, void *dst, size_t count, ncclDataType_t type,
+                        ncclRedOp_t op, int root, ncclComm_t comm, cudaStream_t stream)
+{
+    if (op != ncclSum || type == ncclInt8)
+        return refuse(ncclInvalidArgument, "sums of floats alone");
+    return collective(comm, stream, make(kind::reduce, src, dst, count, type, root), count, count);
 }
 
 ncclResult_t ncclReduceScatter(const void *src, void *dst, size_t count, ncclDataType_t type,

@@ -114,6 +114,19 @@ static inline nn_status collectives_all_reduce(const collectives *t, nn_dtype dt
     return NN_OK;
 }
 
+static inline nn_status collectives_reduce(const collectives *t, nn_dtype dtype, int64_t n,
+                                           int root, collectives_buffer *b)
+{
+    NN_TRY(collectives_make(t, dtype, n, b));
+    NN_TRY(collectives_fill(t, dtype, t->rank, 0, n, b));
+    NN_TRY(nn_comm_reduce(t->c, dtype, n, b->device, root));
+    NN_TRY(collectives_fetch(t, b));
+    for (int64_t i = 0; i < n && t->rank == root; i++)
+        NN_TRY(collectives_compare(t, "reduce", dtype, i, collectives_get(dtype, b->host, i),
+                                   collectives_sum(t, dtype, i)));
+    return NN_OK;
+}
+
 /* in_place: the result replaces this rank's part of the source. */
 static inline nn_status collectives_reduce_scatter(const collectives *t, nn_dtype dtype, int64_t n,
                                                    bool in_place, collectives_buffer *src,
@@ -218,6 +231,9 @@ static inline nn_status collectives_size(const collectives *t, nn_dtype dtype, i
         a = (collectives_buffer){ 0 };
         status = collectives_broadcast(t, dtype, n, root, &a);
         collectives_free(t, &a);
+        a = (collectives_buffer){ 0 };
+        if (status == NN_OK) status = collectives_reduce(t, dtype, n, root, &a);
+        collectives_free(t, &a);
     }
     return status;
 }
@@ -230,6 +246,10 @@ static inline nn_status collectives_check(nn_comm *c, nn_device *d, bool exact, 
     const collectives t = { c, d, exact, place->rank, place->n_ranks };
     collectives_buffer b = { 0 };
     nn_status status = collectives_all_reduce(&t, NN_F32, large, &b);
+    collectives_free(&t, &b);
+    NN_TRY(status);
+    b = (collectives_buffer){ 0 };
+    status = collectives_reduce(&t, NN_F32, large, t.n_ranks - 1, &b);
     collectives_free(&t, &b);
     NN_TRY(status);
     for (int dtype = 0; dtype < 2; dtype++) {

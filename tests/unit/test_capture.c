@@ -34,7 +34,10 @@ typedef struct net {
     nn_graph *g;
     nn_plan *plan;
     nn_tensor *x, *target, *loss;
+    bool in_parts;
 } net;
+
+static bool backward_alone; /* nets are opened without an optimizer's nodes */
 
 static nn_tensor *build(net *n)
 {
@@ -71,7 +74,7 @@ static void open_net(net *n, nn_device *device, nn_dtype dtype, const nn_plan_op
     n->loss = build(n);
     nn_keep(n->loss);
     nn_backward(n->g, n->loss, 1, false);
-    nn_optimizer_add(n->optimizer, n->g);
+    if (!backward_alone) nn_optimizer_add(n->optimizer, n->g);
     OK(nn_plan_create(n->g, device, options, &n->plan));
 }
 
@@ -91,6 +94,19 @@ typedef struct course {
 
 /* Every step has its own seed and rate; each second one the picture of the one before, so that only
  * the seed tells them apart. */
+/* In parts, each of which is recorded, with something else between them. */
+static nn_status run_in_parts(nn_plan *plan, uint64_t seed)
+{
+    const int64_t n = nn_plan_n_steps(plan);
+    const int64_t ends[] = { n / 3, n / 2, n };
+    int64_t first = 0;
+    for (int i = 0; i < NN_COUNT(ends); i++) {
+        NN_TRY(nn_plan_enqueue(plan, seed, first, ends[i]));
+        first = ends[i];
+    }
+    return plan->device->backend->sync(plan->device);
+}
+
 static course train(net *n)
 {
     course c = { 0 };
@@ -101,7 +117,8 @@ static course train(net *n)
         OK(nn_plan_write(n->plan, n->x, x));
         OK(nn_plan_write(n->plan, n->target, target));
         OK(nn_optimizer_begin(n->optimizer, n->plan, i % 2 ? 0 : 1e-2 / (i + 1)));
-        OK(nn_plan_run(n->plan, 100 + (uint64_t)i * i));
+        const uint64_t seed = 100 + (uint64_t)i * i;
+        OK(n->in_parts ? run_in_parts(n->plan, seed) : nn_plan_run(n->plan, seed));
         OK(nn_optimizer_end(n->optimizer, n->plan, &c.norm[i]));
         OK(nn_plan_read(n->plan, n->loss, &c.loss[i]));
     }
@@ -119,7 +136,7 @@ static bool train_on(const char *name, nn_dtype dtype, const nn_plan_options *op
     memset(&far_state, 0, sizeof(far_state));
     open_net(&n, device, dtype, options);
     *c = train(&n);
-    assert_true((n.plan->recording != NULL) == records);
+    assert_true((n.plan->parts[0].recording != NULL) == records);
     close_net(&n);
     assert_int_equal(far_state.n_alive, 0);
     return true;
@@ -167,6 +184,54 @@ static void test_who_is_not_recorded(void **unused)
         assert_int_equal(far_state.n_recordings, 0);
         assert_same(&want, &c);
     }
+}
+
+static void test_parts(void **unused)
+{
+    static const char *const names[] = { "far", "cuda" };
+    (void)unused;
+    for (int k = 0; k < NN_COUNT(names); k++) {
+        nn_device *device = open_named(names[k]);
+        course whole, cut;
+        net n;
+        if (!device) continue;
+        nn_device_close(device);
+        train_on(names[k], NN_F32, NULL, &whole);
+        memset(&far_state, 0, sizeof(far_state));
+        open_net(&n, open_named(names[k]), NN_F32, NULL);
+        const int64_t steps = nn_plan_n_steps(n.plan), at[] = { steps / 3, steps / 2 };
+        OK(nn_plan_cut(n.plan, NN_COUNT(at), at));
+        n.in_parts = true;
+        cut = train(&n);
+        assert_same(&whole, &cut);
+        for (int i = 0; i < 3; i++) assert_non_null(n.plan->parts[i].recording);
+        close_net(&n);
+        assert_int_equal(far_state.n_alive, 0);
+    }
+}
+
+/* When gradients are complete, that of the last layer first, and values; other memory is not
+ * written.
+ */
+static void test_written(void **unused)
+{
+    nn_device *device;
+    float elsewhere[4];
+    net n;
+    (void)unused;
+    OK(nn_device_open("ref", 1, &device));
+    backward_alone = true;
+    open_net(&n, device, NN_F32, NULL);
+    backward_alone = false;
+    const float *grads = n.params->grads;
+    const nn_param *in = nn_params_find(n.params, "net.in.weight");
+    const nn_param *out = nn_params_find(n.params, "net.out.weight");
+    const int64_t of_in = nn_plan_written(n.plan, grads + in->offset, grads + in->offset + 1);
+    const int64_t of_out = nn_plan_written(n.plan, grads + out->offset, grads + out->offset + 1);
+    assert_true(0 < of_out && of_out < of_in && of_in <= nn_plan_n_steps(n.plan));
+    assert_int_equal(nn_plan_written(n.plan, grads, grads + n.params->n_elems), of_in);
+    assert_int_equal(nn_plan_written(n.plan, elsewhere, elsewhere + 4), 0);
+    close_net(&n);
 }
 
 /* A device that cannot is asked once, and the training goes on. */
@@ -344,6 +409,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_training),
         cmocka_unit_test(test_who_is_not_recorded),
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_written),
         cmocka_unit_test(test_a_recording_that_fails),
         cmocka_unit_test(test_packed_weights),
         cmocka_unit_test(test_stale_at_the_second_run),

@@ -288,6 +288,7 @@ static void test_arguments(void **state)
     FAILS(NN_ARGUMENT, nn_comm_all_reduce(c, NN_F32, -1, &x));
     FAILS(NN_ARGUMENT, nn_comm_all_reduce(c, NN_F32, 1, NULL));
     FAILS(NN_ARGUMENT, nn_comm_broadcast(c, NN_F32, 1, &x, 1));
+    FAILS(NN_ARGUMENT, nn_comm_reduce(c, NN_F32, 1, &x, -1));
     FAILS(NN_ARGUMENT, nn_comm_wait(c, 0));
     OK(nn_comm_broadcast(c, NN_I32, 1, &x, 0));
     OK(nn_comm_all_reduce(c, NN_F32, 0, NULL));
@@ -314,6 +315,39 @@ static void test_memory(void **state)
     nn_alloc_fail_at(1);
     FAILS(NN_MEMORY, nn_comm_open_single(&options, &c[0]));
     nn_alloc_fail_at(0);
+}
+
+/* What a signal handler would say: first nothing, then what is under way, then what was. */
+static nn_status say_where(rank *r)
+{
+    bool under_way = true;
+    int64_t ticket;
+    float x = 1;
+    const nn_comm_call sum = { NN_COMM_ALL_REDUCE, NN_F32, 0, 1, &x, &x };
+    const char *const text = "all_reduce of 1 f32 (collective 0, step 7)";
+    const char *now = nn_comm_now(r->c, &under_way);
+    if (now[0] || under_way) return nn_fail(NN_NUMERIC, "before the first: '%s'", now);
+    nn_comm_step(r->c, 7);
+    NN_TRY(nn_comm_start(r->c, &sum, &ticket));
+    now = nn_comm_now(r->c, &under_way);
+    if (strcmp(now, text) != 0 || !under_way) return nn_fail(NN_NUMERIC, "in it: '%s'", now);
+    NN_TRY(nn_comm_wait(r->c, ticket));
+    now = nn_comm_now(r->c, &under_way);
+    if (strcmp(now, text) != 0 || under_way) return nn_fail(NN_NUMERIC, "after it: '%s'", now);
+    NN_TRY(nn_comm_reduce(r->c, NN_F32, 1, &x, 1));
+    now = nn_comm_now(r->c, &under_way);
+    return strcmp(now, "reduce of 1 f32 to rank 1 (collective 1, step 7)") == 0
+               ? NN_OK
+               : nn_fail(NN_NUMERIC, "'%s'", now);
+}
+
+static void test_where(void **state)
+{
+    const nn_comm_options options = { .timeout_seconds = 60 };
+    rank ranks[MOST];
+    (void)state;
+    run_ranks(2, &options, say_where, ranks);
+    all_ok(2, ranks);
 }
 
 /* Collectives allocate nothing. */
@@ -415,6 +449,7 @@ int main(void)
         cmocka_unit_test(test_mismatch),
         cmocka_unit_test(test_timeout),
         cmocka_unit_test(test_leaving),
+        cmocka_unit_test(test_where),
         cmocka_unit_test(test_arguments),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_no_allocation),

@@ -41,6 +41,8 @@ const char *ncclGetLastError(ncclComm_t comm);
 
 ncclResult_t ncclAllReduce(const void *src, void *dst, size_t count, ncclDataType_t type,
                            ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream);
+ncclResult_t ncclReduce(const void *src, void *dst, size_t count, ncclDataType_t type,
+                        ncclRedOp_t op, int root, ncclComm_t comm, cudaStream_t stream);
 ncclResult_t ncclReduceScatter(const void *src, void *dst, size_t count, ncclDataType_t type,
                                ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream);
 ncclResult_t ncclAllGather(const void *src, void *dst, size_t count, ncclDataType_t type,
