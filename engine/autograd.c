@@ -11,10 +11,14 @@
 
 typedef struct walk {
     nn_graph *g;
-    nn_tensor **grad;    /* by tensor id: sum of the gradients that arrived */
-    nn_tensor **copy;    /* by tensor id: the recomputed stand-in */
-    int64_t n;           /* tensors that existed before the walk */
-    int64_t copied_from; /* segment copied last */
+    nn_tensor **grad;     /* by tensor id: sum of the gradients that arrived */
+    nn_tensor **copy;     /* by tensor id: the recomputed stand-in */
+    int64_t n;            /* tensors that existed before the walk */
+    int64_t copied_from;  /* segment copied last */
+    int64_t *first;       /* by tensor id: the first node that reads it, plus 1; 0 = none */
+    bool accumulate;      /* add to the gradients that are kept */
+    nn_use_gradient *use; /* NULL: gradients are kept */
+    void *ctx;
 } walk;
 
 void nn_graph_training(nn_graph *g)
@@ -88,17 +92,16 @@ static nn_status back_node(walk *w, const nn_node *n)
 }
 
 /* A parameter's gradient must end in its place in the store's buffer. */
-static void deliver(walk *w, nn_tensor *t, bool accumulate)
+static void keep(walk *w, nn_tensor *t, nn_tensor *gradient)
 {
-    nn_tensor *gradient = w->grad[t->id];
-    if (!t->param || !gradient || gradient->kind == NN_POISON) return;
-    const nn_params *store = t->store;
-    NN_ASSERT(!t->param->inner && !t->param->joined); /* see nn_params_joined */
-    nn_view like = t->param->view;
-    void *place = NULL;
-    if (store->grads) place = (char *)store->grads + t->param->offset * nn_dtype_bytes(like.dtype);
-    w->g->scope = t->name;
-    if (accumulate) {
+    const nn_view like = t->param->view;
+    nn_status status = nn_params_keep_grads(t->store);
+    if (status != NN_OK) {
+        nn_graph_stick(w->g, status);
+        return;
+    }
+    void *place = (char *)t->store->grads + t->param->offset * nn_dtype_bytes(like.dtype);
+    if (w->accumulate) {
         nn_tensor *sum = nn_external(w->g, t->name, &like, place);
         NN_NODE(w->g, ACCUMULATE, NULL, sum, gradient);
         return;
@@ -111,7 +114,45 @@ static void deliver(walk *w, nn_tensor *t, bool accumulate)
     gradient->external = place;
 }
 
-static nn_status walk_back(walk *w, nn_tensor *loss, double scale, bool accumulate)
+/* Or be used up where it is, which may change the parameter. */
+static void hand_over(walk *w, nn_tensor *t, nn_tensor *gradient)
+{
+    const nn_dtype dtype = t->param->view.dtype;
+    if (!nn_view_contiguous(&gradient->view) || gradient->view.dtype != dtype)
+        gradient = NN_NODE(w->g, COPY, &(nn_copy_params){ dtype }, gradient);
+    w->use(w->ctx, w->g, t, gradient);
+}
+
+/* What node n is the first to read: nothing before it adds to its gradient, and nothing behind its
+ * backward nodes, those of recomputed copies included, reads its values. */
+static void deliver(walk *w, const nn_node *n)
+{
+    for (int i = 0; i < n->n_in; i++) {
+        nn_tensor *t = n->in[i];
+        if (!t || !t->param || w->first[t->id] != n->id + 1) continue;
+        w->first[t->id] = 0; /* it may be an operand twice */
+        nn_tensor *gradient = w->grad[t->id];
+        if (!gradient || gradient->kind == NN_POISON) continue;
+        NN_ASSERT(!t->param->inner && !t->param->joined); /* see nn_params_joined */
+        w->g->scope = t->name;
+        if (w->use)
+            hand_over(w, t, gradient);
+        else
+            keep(w, t, gradient);
+    }
+}
+
+static nn_status find_first_readers(walk *w)
+{
+    const nn_graph *g = w->g;
+    NN_NEED(w->first = nn_alloc(w->n, sizeof(*w->first)));
+    for (int64_t i = g->n_nodes - 1; i >= 0; i--)
+        for (int k = 0; k < g->nodes[i]->n_in; k++)
+            if (g->nodes[i]->in[k]) w->first[g->nodes[i]->in[k]->id] = i + 1;
+    return NN_OK;
+}
+
+static nn_status walk_back(walk *w, nn_tensor *loss, double scale)
 {
     nn_graph *g = w->g;
     int64_t n_nodes = g->n_nodes;
@@ -119,29 +160,42 @@ static nn_status walk_back(walk *w, nn_tensor *loss, double scale, bool accumula
     NN_NEED(w->grad);
     w->copy = nn_alloc(w->n, sizeof(*w->copy));
     NN_NEED(w->copy);
+    NN_TRY(find_first_readers(w));
     w->grad[loss->id] = nn_fill(g, loss->view.dtype, loss->view.rank, loss->view.dim, scale);
     for (int64_t i = n_nodes - 1; i >= 0; i--) {
         const nn_node *n = g->nodes[i];
         if (n->segment && n->segment != w->copied_from) copy_segment(w, i);
         NN_TRY(back_node(w, n));
+        deliver(w, n);
     }
-    for (int64_t i = 0; i < w->n; i++) {
-        g->tensors[i]->grad = w->grad[i];
-        deliver(w, g->tensors[i], accumulate);
-    }
+    for (int64_t i = 0; i < w->n; i++) g->tensors[i]->grad = w->grad[i];
     return NN_OK;
+}
+
+static void backward(walk *w, nn_tensor *loss, double scale)
+{
+    nn_graph *g = w->g;
+    if (g->status != NN_OK) return;
+    w->n = g->n_tensors;
+    const char *scope = g->scope;
+    g->in_backward = true;
+    nn_status status = walk_back(w, loss, scale);
+    g->in_backward = false;
+    g->scope = scope;
+    nn_free(w->grad);
+    nn_free(w->copy);
+    nn_free(w->first);
+    if (status != NN_OK) nn_graph_stick(g, status);
 }
 
 void nn_backward(nn_graph *g, nn_tensor *loss, double scale, bool accumulate)
 {
-    if (g->status != NN_OK) return;
-    walk w = { .g = g, .n = g->n_tensors };
-    const char *scope = g->scope;
-    g->in_backward = true;
-    nn_status status = walk_back(&w, loss, scale, accumulate);
-    g->in_backward = false;
-    g->scope = scope;
-    nn_free(w.grad);
-    nn_free(w.copy);
-    if (status != NN_OK) nn_graph_stick(g, status);
+    walk w = { .g = g, .accumulate = accumulate };
+    backward(&w, loss, scale);
+}
+
+void nn_backward_using(nn_graph *g, nn_tensor *loss, double scale, nn_use_gradient *use, void *ctx)
+{
+    walk w = { .g = g, .use = use, .ctx = ctx };
+    backward(&w, loss, scale);
 }

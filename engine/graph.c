@@ -264,7 +264,7 @@ static nn_tensor *add_param(nn_graph *g, nn_params *store, nn_param *param)
     if (t->kind == NN_POISON) return t;
     t->param = param;
     t->store = store;
-    t->needs_grad = g->training && store->grads != NULL;
+    t->needs_grad = g->training && store->trained;
     return as_computed(g, t);
 }
 

@@ -86,6 +86,13 @@ void nn_checkpoint_end(nn_graph *g);
  * parameter's lands in its store's gradient buffer: set, or added to what is there when accumulate
  * is on. */
 void nn_backward(nn_graph *g, nn_tensor *loss, double scale, bool accumulate);
+
+/* The same without keeping the parameters' gradients: `use` is called for each as soon as the graph
+ * has all that adds to it, and appends what uses it up. Nothing that comes later reads the
+ * parameter, so that its values may be changed. */
+typedef void nn_use_gradient(void *ctx, nn_graph *g, nn_tensor *param, nn_tensor *gradient);
+void nn_backward_using(nn_graph *g, nn_tensor *loss, double scale, nn_use_gradient *use, void *ctx);
+
 void nn_require_grad(nn_tensor *t);        /* for tensors that are not parameters */
 nn_tensor *nn_grad_of(const nn_tensor *t); /* after nn_backward; NULL if none arrived */
 

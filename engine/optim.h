@@ -8,6 +8,12 @@
  *
  * When the norm of the gradients is not finite, nothing changes and the step does not count.
  *
+ * A fused optimizer updates each parameter in the backward pass, as soon as its gradient is
+ * complete, and the memory of the gradient is free again: they never exist all at once. Then there
+ * is no global norm to clip to, and no pass to add gradients of; what the gradients were not finite
+ * of stays as it was, while the rest has been updated. Else the bits are those of the ordinary
+ * update.
+ *
  * An optimizer may hold one part of the flat buffers only, where others hold the rest (ZeRO-1):
  * moments and average of that part, which alone it updates. Then the caller finds the norm of all
  * gradients from those of the parts. */
@@ -20,6 +26,7 @@ typedef struct nn_adamw_options {
     double beta1, beta2, eps, weight_decay;
     double clip_norm; /* 0 = no clipping */
     double ema_decay; /* 0 = no moving average */
+    bool fused;       /* into backward; without clipping */
 } nn_adamw_options;
 
 #define NN_ADAMW_DEFAULTS                                                                          \
@@ -49,10 +56,12 @@ typedef struct nn_optimizer {
     nn_tensor *norm; /* [1] global norm of the gradients, before clipping; kept. Of a part: input */
     nn_tensor *part_norm; /* [1] norm of the part's gradients: see nn_optimizer_add_norm */
     bool lowers;          /* the update writes the bf16 copy of the values too */
+    float *norms; /* fused: of each parameter's gradient, by its index, on the device; 0 = none */
 } nn_optimizer;
 
-/* The store (f32) must have gradients. The moments start at zero, the moving average at the weights
- * as they are now. Owner: the caller; the store must outlive it. */
+/* The store (f32) must have been allocated with gradients. The moments start at zero, the moving
+ * average at the weights as they are now. NN_UNSUPPORTED: fused and clipping. Owner: the caller;
+ * the store must outlive it. */
 nn_status nn_optimizer_create(nn_params *params, const nn_adamw_options *options,
                               nn_optimizer **out) NN_CHECKED;
 void nn_optimizer_destroy(nn_optimizer *o);
@@ -67,14 +76,19 @@ void nn_optimizer_add_norm(nn_optimizer *o, nn_graph *g);
 /* Append the update to a graph, after nn_backward. */
 void nn_optimizer_add(nn_optimizer *o, nn_graph *g);
 
+/* Of a fused optimizer, in the place of nn_backward and nn_optimizer_add: append the gradients of
+ * `loss`, each followed by its update. */
+void nn_optimizer_backward(nn_optimizer *o, nn_graph *g, nn_tensor *loss);
+
 /* Before each run: the learning rate of this step. Counts the step. */
 nn_status nn_optimizer_begin(nn_optimizer *o, nn_plan *plan, double lr) NN_CHECKED;
 
 /* Before each run of an optimizer of a part: the norm of all gradients. */
 nn_status nn_optimizer_set_norm(nn_optimizer *o, nn_plan *plan, float norm) NN_CHECKED;
 
-/* After each run: the global norm. If it is not finite the step is taken back and n_skipped raised.
- */
+/* After each run: the global norm. If it is not finite n_skipped is raised, and the step taken back
+ * if nothing has changed; a fused update that has changed some parameters counts and says so in the
+ * log. */
 nn_status nn_optimizer_end(nn_optimizer *o, nn_plan *plan, float *norm) NN_CHECKED;
 
 /* Decay of the moving average in update number `step` (from 1): 0 in the first, so that it starts

@@ -262,9 +262,15 @@ nn_status nn_params_alloc(nn_params *p, nn_device *device, bool with_grads)
     else
         NN_TRY(reserve_values(p));
     if (half && with_grads) NN_TRY(reserve_half(p));
-    if (with_grads) NN_TRY(reserve(p, p->n_elems, nn_dtype_bytes(p->dtype), &p->grads));
+    p->trained = with_grads;
     p->sealed = true;
     return NN_OK;
+}
+
+nn_status nn_params_keep_grads(nn_params *p)
+{
+    NN_ASSERT(p->trained);
+    return p->grads ? NN_OK : reserve(p, p->n_elems, nn_dtype_bytes(p->dtype), &p->grads);
 }
 
 nn_status nn_params_lower(nn_params *p)

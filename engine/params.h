@@ -72,7 +72,7 @@ typedef struct nn_params {
     int64_t n_elems; /* of all; what is not joined begins at multiples of 16 elements */
     nn_device *device;
     float *values;  /* flat; NULL when matrices and kernels are bf16 only */
-    float *grads;   /* flat; NULL unless trained */
+    float *grads;   /* flat; NULL until somebody wants it kept */
     uint16_t *half; /* flat, bf16; NULL = none */
     float *vectors; /* where there are no flat f32 values: the vectors, one after the other */
     int64_t n_vector_elems; /* in it */
@@ -83,6 +83,7 @@ typedef struct nn_params {
                     memory the host does not reach, or that store bf16 */
     nn_params_held *held;
     bool sealed;      /* allocated: no more declarations */
+    bool trained;     /* allocated with gradients */
     bool stale;       /* the values changed, their bf16 copy has not */
     uint64_t version; /* raised when the values change; kernels repack then */
     int64_t *table;   /* open-addressing index by name */
@@ -105,10 +106,14 @@ nn_param *nn_params_find(const nn_params *p, const char *name); /* NULL if absen
  * otherwise (NN_SHAPE); the store is allocated and they lie apart (NN_ARGUMENT). */
 nn_status nn_params_join(nn_params *p, int n, nn_param *const parts[], nn_param **out) NN_CHECKED;
 
-/* Reserve the flat buffers on the device and seal the store. with_grads adds the gradient buffer.
- * Where the device wants bf16 (nn_device_storage): with gradients the bf16 copy beside the f32
- * values, without them bf16 instead of f32, unless the store is exact. */
+/* Reserve the flat buffers on the device and seal the store. with_grads: graphs may ask for
+ * gradients. Where the device wants bf16 (nn_device_storage): with gradients the bf16 copy beside
+ * the f32 values, without them bf16 instead of f32, unless the store is exact. */
 nn_status nn_params_alloc(nn_params *p, nn_device *device, bool with_grads) NN_CHECKED;
+
+/* Reserve the buffer of the gradients, zeroed, if a store that was allocated with them has none
+ * yet. A backward pass that keeps gradients does it, and an optimizer that reads them there. */
+nn_status nn_params_keep_grads(nn_params *p) NN_CHECKED;
 
 /* Reserve the bf16 copy of an f32 store if it is sealed and has none. Building a graph in bf16 does
  * it. */
@@ -132,7 +137,7 @@ nn_status nn_params_write_part(nn_params *p, nn_param *param, int64_t first, int
 nn_status nn_params_read_part(const nn_params *p, const nn_param *param, int64_t first, int64_t n,
                               void *dst) NN_CHECKED;
 
-/* The gradient of one parameter, as nn_params_read. The store must have gradients. */
+/* The gradient of one parameter, as nn_params_read. The store must keep gradients. */
 nn_status nn_params_read_gradient(const nn_params *p, const nn_param *param, void *dst) NN_CHECKED;
 
 /* The values changed outside the engine: packed copies and the bf16 copy are stale. */

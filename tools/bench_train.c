@@ -43,7 +43,7 @@ static nn_status after(void *ctx, trainer *t, int64_t step)
         return NN_OK;
     }
     bench_count_plan(t->pass, j->out);
-    bench_count_plan(t->update, j->out);
+    if (t->update) bench_count_plan(t->update, j->out);
     j->out->first_seconds = nn_clock_cpu_seconds() - j->start;
     bench_clock_start(&j->clock);
     return NN_OK;
@@ -56,14 +56,22 @@ static void begin(job *j, int64_t step)
     snprintf(j->out->shape, sizeof(j->out->shape), "%s -> loss", nn_view_text(&j->image->view).s);
 }
 
-/* Values, gradients, two moments, and the moving average where there is one. */
+/* Values, two moments, gradients unless they pass by, and the moving average where there is one. */
 static void count_params(const job *j, const trainer_settings *s)
 {
-    j->out->parameter_bytes =
-        j->params->n_elems * (int64_t)sizeof(float) * (s->ema_decay > 0 ? 5 : 4);
+    const int copies = 3 + !s->fuse + (s->ema_decay > 0);
+    j->out->parameter_bytes = j->params->n_elems * (int64_t)sizeof(float) * copies;
 }
 
-/* The trainer wants a directory, and writes nothing into it in a run that is not interrupted. */
+static void remove_directory(const char *dir)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "%s/trace.json", dir);
+    remove(path);
+    rmdir(dir);
+}
+
+/* The trainer wants a directory; a run that is not interrupted writes no more than its trace. */
 static nn_status train(job *j, const bench_settings *set, trainer *t)
 {
     char dir[] = "/tmp/recap-bench-XXXXXX";
@@ -73,14 +81,14 @@ static nn_status train(job *j, const bench_settings *set, trainer *t)
     t->set.batch = j->batch;
     t->set.steps = runs + 1;
     t->set.checkpoint_every = t->set.steps;
-    t->set.profile = false;
+    t->set.profile = set->profile;
     t->what = j->what->name;
     t->params = j->params;
     t->ctx = j;
     t->after = after;
     count_params(j, &t->set);
     nn_status status = trainer_run(t);
-    rmdir(dir);
+    remove_directory(dir);
     NN_TRY(status);
     bench_clock_result(&j->clock, j->out);
     return NN_OK;
@@ -103,9 +111,10 @@ static nn_tensor *build_diffusion(void *ctx, nn_graph *g, nn_params *params)
     j->t = nn_input(g, "t", NN_F32, NN_DIMS(n));
     j->ids = nn_input(g, "ids", NN_I32, NN_DIMS(n, j->model.text.max_positions));
     j->weight = nn_input(g, "weight", NN_F32, NN_DIMS(n));
-    nn_tensor *context = clip_text(nn_root(g, params, "text"), &j->model.text, j->ids, false);
+    bool recompute = j->what->dim[4] != 0;
+    nn_tensor *context = clip_text(nn_root(g, params, "text"), &j->model.text, j->ids, recompute);
     nn_tensor *predicted =
-        unet(nn_root(g, params, "unet"), &j->model.unet, j->image, j->t, context, false);
+        unet(nn_root(g, params, "unet"), &j->model.unet, j->image, j->t, context, recompute);
     return nn_mse(g, predicted, j->answer, j->weight);
 }
 
@@ -188,6 +197,7 @@ static nn_status time_diffusion(job *j, const bench_settings *set, nn_device *de
     if (j->what->dim[2]) {
         NN_TRY(configure_published(j));
         t.set.clip_norm = 0;
+        t.set.fuse = j->what->dim[3] != 0;
     } else {
         NN_TRY(configure_demo(j, set));
         t.set.ema_decay = 0.99;
@@ -267,7 +277,8 @@ static nn_status time_captioner(job *j, const bench_settings *set, nn_device *de
 }
 
 /* -- the cases; dim: batch, steps (0 = as many as runs are asked for), side of the latents of the
- * published networks (0 = the demo's); those are trained with AdamW alone */
+ * published networks (0 = the demo's); those are trained with AdamW alone, fused into backward (1)
+ * or not, and with activations computed again (1) or not */
 
 typedef nn_status time_steps(job *j, const bench_settings *set, nn_device *device);
 
@@ -317,6 +328,14 @@ const bench_case bench_trainings[] = {
     { .name = "demo_unet_train", .dim = { 64 }, .training = true, .run = run_diffusion },
     { .name = "demo_captioner_train", .dim = { 64 }, .training = true, .run = run_captioner },
     { .name = "unet_clip_train_256", .dim = { 1, 0, 32 }, .training = true, .run = run_diffusion },
+    { .name = "unet_clip_train_256_fused",
+      .dim = { 1, 0, 32, 1 },
+      .training = true,
+      .run = run_diffusion },
+    { .name = "unet_clip_train_256_fused_recompute",
+      .dim = { 1, 0, 32, 1, 1 },
+      .training = true,
+      .run = run_diffusion },
     { .name = "steps", .dim = { 2, DUE_STEP }, .training = true, .run = run_steps },
     { 0 },
 };

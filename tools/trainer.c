@@ -1,4 +1,5 @@
-/* The training loop. Two plans: one pass (loss and gradients), and the update. */
+/* The training loop. Two plans: one pass (loss and gradients), and the update; or one that does
+ * both. */
 #include "tools/trainer.h"
 
 #include <inttypes.h>
@@ -38,7 +39,7 @@ static int64_t all_passes(const loop *l)
     return l->t->set.ranks.passes * l->t->set.ranks.n;
 }
 
-static nn_status make_plans(loop *l)
+static nn_status make_pass(loop *l, const nn_plan_options *options)
 {
     trainer *t = l->t;
     const int64_t passes = all_passes(l);
@@ -47,9 +48,20 @@ static nn_status make_plans(loop *l)
     nn_graph_compute(l->pass_graph, nn_device_storage(t->device));
     l->loss = t->build(t->ctx, l->pass_graph, t->params);
     nn_keep(l->loss);
-    nn_backward(l->pass_graph, l->loss, 1.0 / (double)passes, passes > 1);
-    nn_plan_options options = { .profile = t->set.profile };
-    NN_TRY(nn_plan_create(l->pass_graph, t->device, &options, &l->pass));
+    if (t->set.fuse)
+        nn_optimizer_backward(t->optimizer, l->pass_graph, l->loss);
+    else
+        nn_backward(l->pass_graph, l->loss, 1.0 / (double)passes, passes > 1);
+    return nn_plan_create(l->pass_graph, t->device, options, &l->pass);
+}
+
+static nn_status make_plans(loop *l)
+{
+    trainer *t = l->t;
+    const nn_plan_options options = { .profile = t->set.profile };
+    NN_TRY(make_pass(l, &options));
+    t->pass = l->pass;
+    if (t->set.fuse) return NN_OK;
     if (t->sharded) {
         NN_TRY(nn_graph_create(&l->norm_graph));
         nn_optimizer_add_norm(t->optimizer, l->norm_graph);
@@ -58,7 +70,6 @@ static nn_status make_plans(loop *l)
     NN_TRY(nn_graph_create(&l->update_graph));
     nn_optimizer_add(t->optimizer, l->update_graph);
     NN_TRY(nn_plan_create(l->update_graph, t->device, &options, &l->update));
-    t->pass = l->pass;
     t->update = l->update;
     return NN_OK;
 }
@@ -150,12 +161,14 @@ static nn_status exchange(loop *l)
     return NN_OK;
 }
 
-/* The update of all parameters, or of this rank's part and then everyone's values. */
+/* The update of all parameters, unless the pass did it, or of this rank's part and then everyone's
+ * values. */
 static nn_status update(loop *l, double lr, float *norm)
 {
     trainer *t = l->t;
     const trainer_ranks *r = &t->set.ranks;
     double squares = 0;
+    if (t->set.fuse) return nn_optimizer_end(t->optimizer, l->pass, norm);
     NN_TRY(nn_optimizer_begin(t->optimizer, l->update, lr));
     for (int k = 0; k < r->n && t->sharded; k++) {
         const double part = l->heard[k * (r->passes + 2) + r->passes + 1];
@@ -183,6 +196,12 @@ static void say_step(const loop *l)
     nn_comm_step(l->t->wire, l->t->step);
 }
 
+/* Nothing where the pass makes the update. */
+static nn_plan_stats update_stats(const loop *l)
+{
+    return l->update ? nn_plan_stats_of(l->update) : (nn_plan_stats){ 0 };
+}
+
 /* The numbers of the update that is done. Those that the progress line has room for come first. */
 static void report_update(loop *l, nn_progress *progress, double norm, double lr)
 {
@@ -190,7 +209,7 @@ static void report_update(loop *l, nn_progress *progress, double norm, double lr
     const trainer_ranks *r = &t->set.ranks;
     const double now = nn_clock_seconds(), seconds = now - l->ended;
     const double flops =
-        (double)r->passes * nn_plan_stats_of(l->pass).flops + nn_plan_stats_of(l->update).flops;
+        (double)r->passes * nn_plan_stats_of(l->pass).flops + update_stats(l).flops;
     nn_field fields[] = { { "loss", t->loss },
                           { "norm", norm },
                           { "lr", lr },
@@ -215,6 +234,7 @@ static nn_status one_update(loop *l, nn_progress *progress)
     float norm;
     if (l->t->wire) say_step(l);
     l->waited = l->fed = 0;
+    if (t->set.fuse) NN_TRY(nn_optimizer_begin(t->optimizer, l->pass, lr));
     NN_TRY(sum_passes(l));
     if (l->given_up) return NN_OK;
     NN_TRY(exchange(l));
@@ -283,7 +303,7 @@ static nn_status write_profile(loop *l)
     char *path = nn_format("%s/trace.json", l->t->set.output);
     NN_NEED(path);
     nn_status status = nn_plan_profile_table(l->pass, &table);
-    if (status == NN_OK) status = nn_plan_profile_table(l->update, &table);
+    if (status == NN_OK && l->update) status = nn_plan_profile_table(l->update, &table);
     if (status == NN_OK) status = nn_plan_profile_trace(l->pass, path);
     if (status == NN_OK) fprintf(stderr, "%strace: %s\n", table.text, path);
     nn_text_free(&table);
@@ -295,16 +315,16 @@ static nn_status write_profile(loop *l)
 static void log_plans(const loop *l)
 {
     const trainer *t = l->t;
-    nn_plan_stats a = nn_plan_stats_of(l->pass), b = nn_plan_stats_of(l->update);
+    nn_plan_stats a = nn_plan_stats_of(l->pass), b = update_stats(l);
     double passes = (double)t->set.ranks.passes;
-    int64_t copies =
-        t->optimizer->ema ? 3 : 2; /* two moments, average; beside them values, gradients */
+    const int64_t copies = t->optimizer->ema ? 3 : 2; /* two moments, average; beside them */
+    const int64_t whole = t->set.fuse ? 1 : 2;        /* values, gradients */
     const int64_t copy_bytes = trainer_saves_copy_bytes(t);
     nn_field fields[] = {
         { "parameters", (double)nn_params_count(t->params) },
         { "gflop", 1e-9 * (passes * a.flops + b.flops) },
         { "launches", passes * (double)a.n_launches + (double)b.n_launches },
-        { "state_bytes", 4.0 * (double)(2 * t->params->n_elems + copies * t->optimizer->n) },
+        { "state_bytes", 4.0 * (double)(whole * t->params->n_elems + copies * t->optimizer->n) },
         { "activation_bytes", (double)(a.activation_bytes + b.activation_bytes) },
         { "workspace_bytes", (double)(a.workspace_bytes + b.workspace_bytes) },
         { "program_bytes", (double)(a.program_bytes + b.program_bytes) },
@@ -327,9 +347,10 @@ static nn_status run(loop *l)
 {
     trainer *t = l->t;
     const trainer_settings *s = &t->set;
-    nn_adamw_options options = { s->beta1,        s->beta2,     s->eps,
-                                 s->weight_decay, s->clip_norm, s->ema_decay };
+    nn_adamw_options options = { s->beta1,     s->beta2,     s->eps, s->weight_decay,
+                                 s->clip_norm, s->ema_decay, s->fuse };
     const trainer_ranks *r = &s->ranks;
+    NN_TRY(trainer_check_fusion(s));
     NN_NEED(l->told = nn_alloc(r->passes + 2, sizeof(float)));
     NN_NEED(l->heard = nn_alloc((r->passes + 2) * r->n, sizeof(float)));
     NN_TRY(trainer_ranks_compare(t));

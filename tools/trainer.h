@@ -27,7 +27,7 @@ typedef struct trainer_settings {
     double comm_timeout; /* seconds */
     const char *logging_dir;
     double peak_tflops;
-    bool profile, shard, background;
+    bool profile, shard, background, fuse;
     const char *memory;  /* see tools/trainer_fit.h; NULL = whatever it takes */
     trainer_ranks ranks; /* not from the command line: see trainer_command */
 } trainer_settings;
@@ -140,6 +140,10 @@ extern const char *const trainer_schedules[];
           .flag = &(s).shard,                                                                      \
           .incidental = true,                                                                      \
           .help = "each rank keeps and updates its part of moments and average only (ZeRO-1)" },   \
+        { .name = "fuse-update",                                                                   \
+          .flag = &(s).fuse,                                                                       \
+          .incidental = true,                                                                      \
+          .help = "update each parameter in the backward pass; gradients take no memory" },        \
         { .name = "comm-timeout",                                                                  \
           .real = &(s).comm_timeout,                                                               \
           .low = 0,                                                                                \
@@ -212,7 +216,7 @@ typedef struct trainer {
     nn_status (*after)(void *ctx, struct trainer *t, int64_t step);
     /* Set by trainer_run. */
     nn_optimizer *optimizer;
-    const nn_plan *pass, *update; /* while it runs */
+    const nn_plan *pass, *update; /* while it runs; update NULL = the pass does it */
     nn_comm *wire;                /* over the device's buffers; NULL = one rank */
     bool sharded;                 /* each rank has a part of the optimizer */
     nn_optimizer_peers peers;     /* then: the others */
@@ -240,6 +244,10 @@ nn_status trainer_run(trainer *t) NN_CHECKED;
 typedef nn_status trainer_work(void *ctx, nn_device *device);
 nn_status trainer_command(trainer_settings *set, void *ctx, trainer_work *work,
                           void (*close)(void *ctx)) NN_CHECKED;
+
+/* NN_ARGUMENT, with the option that is in the way, if updates are to be fused into the backward
+ * pass and cannot be. After trainer_share. */
+nn_status trainer_check_fusion(const trainer_settings *set) NN_CHECKED;
 
 /* The store of what the loss declares, with gradients; the values are not set. Owner:
  * nn_params_destroy, also after an error. */

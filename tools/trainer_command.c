@@ -57,10 +57,33 @@ static nn_status do_work(const trainer_settings *set, void *ctx, trainer_work *w
     return status;
 }
 
+nn_status trainer_check_fusion(const trainer_settings *set)
+{
+    const trainer_ranks *r = &set->ranks;
+    if (!set->fuse) return NN_OK;
+    if (set->clip_norm > 0)
+        return nn_fail(NN_ARGUMENT,
+                       "--fuse-update with --max-grad-norm %g: the norm of all gradients is known "
+                       "when all parameters have been updated; give --max-grad-norm 0",
+                       set->clip_norm);
+    if (r->n > 1)
+        return nn_fail(NN_ARGUMENT,
+                       "--fuse-update on %d ranks: gradients are summed over the ranks before the "
+                       "update; start one rank, or give --shard-optimizer instead",
+                       r->n);
+    if (r->passes > 1)
+        return nn_fail(NN_ARGUMENT,
+                       "--fuse-update with %" PRId64 " passes in an update: gradients are added up "
+                       "before the update; give --gradient-accumulation-steps 1",
+                       r->passes);
+    return NN_OK;
+}
+
 nn_status trainer_command(trainer_settings *set, void *ctx, trainer_work *work,
                           void (*close)(void *ctx))
 {
     nn_status status = trainer_ranks_open(set);
+    if (status == NN_OK) status = trainer_check_fusion(set);
     if (status == NN_OK) status = do_work(set, ctx, work, close);
     trainer_ranks_close(&set->ranks);
     return status;

@@ -56,7 +56,7 @@ static void build(net *n, const variant *v)
     h = nn_linear(g, h, w, nn_param_at(down, "bias", NN_ZEROS, NN_DIMS(1)), NULL);
     n->loss = nn_mse(g, h, n->y, NULL);
     nn_keep(n->loss);
-    if (n->params->grads) nn_backward(g, n->loss, v->scale, v->accumulate);
+    if (n->params->trained) nn_backward(g, n->loss, v->scale, v->accumulate);
 }
 
 static void close_plan(net *n)

@@ -30,7 +30,7 @@ static void build(bench *b)
         nn_tensor *sum = nn_sum(b->g, nn_mul(b->g, w, b->x[i]), 1, (int64_t[]){ 1 });
         loss = loss ? nn_add(b->g, loss, sum) : sum;
     }
-    if (b->params->grads) nn_backward(b->g, loss, 1, false);
+    if (b->params->trained) nn_backward(b->g, loss, 1, false);
 }
 
 static void open_bench(bench *b, const char *device, const nn_adamw_options *options)
