@@ -1,4 +1,4 @@
-/* conv2d on the cpu: see onednn/conv2d.c. */
+/* conv2d on the cpu: see onednn/conv2d.c and onednn/conv2d_columns.c. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/onednn/onednn.h"
 
@@ -8,6 +8,8 @@ const nn_kernel NN_CPU_NAME(conv2d)[] = {
       .prepare = nn_dnnl_conv2d_winograd_prepare,
       .run = nn_dnnl_conv2d_winograd_run,
       .release = nn_dnnl_conv2d_winograd_release },
+    NN_DNNL_KERNEL("conv2d_f32_columns", nn_dnnl_conv2d_columns_accepts,
+                   nn_dnnl_conv2d_columns_prepare, nn_dnnl_conv2d_columns_run),
     NN_DNNL_KERNEL("conv2d_bf16_direct", nn_dnnl_conv2d_bf16_accepts, nn_dnnl_conv2d_bf16_prepare,
                    nn_dnnl_conv2d_run),
     NN_DNNL_KERNEL("conv2d_f32_direct", nn_dnnl_conv2d_accepts, nn_dnnl_conv2d_direct_prepare,
@@ -17,6 +19,8 @@ const nn_kernel NN_CPU_NAME(conv2d)[] = {
 const nn_kernel NN_CPU_NAME(conv2d_bwd_x)[] = {
     NN_DNNL_KERNEL("conv2d_bwd_x_f32_winograd", nn_dnnl_conv2d_bwd_x_winograd_accepts,
                    nn_dnnl_conv2d_bwd_x_winograd_prepare, nn_dnnl_run),
+    NN_DNNL_KERNEL("conv2d_bwd_x_f32_columns", nn_dnnl_conv2d_bwd_x_columns_accepts,
+                   nn_dnnl_conv2d_bwd_x_columns_prepare, nn_dnnl_conv2d_bwd_x_columns_run),
     NN_DNNL_KERNEL("conv2d_bwd_x_bf16_direct", nn_dnnl_conv2d_bf16_accepts,
                    nn_dnnl_conv2d_bwd_x_bf16_prepare, nn_dnnl_run),
     NN_DNNL_KERNEL("conv2d_bwd_x_f32_direct", nn_dnnl_conv2d_accepts,
@@ -26,6 +30,8 @@ const nn_kernel NN_CPU_NAME(conv2d_bwd_x)[] = {
 const nn_kernel NN_CPU_NAME(conv2d_bwd_w)[] = {
     NN_DNNL_KERNEL("conv2d_bwd_w_f32_winograd", nn_dnnl_conv2d_bwd_w_winograd_accepts,
                    nn_dnnl_conv2d_bwd_w_winograd_prepare, nn_dnnl_run),
+    NN_DNNL_KERNEL("conv2d_bwd_w_f32_columns", nn_dnnl_conv2d_bwd_w_columns_accepts,
+                   nn_dnnl_conv2d_bwd_w_columns_prepare, nn_dnnl_conv2d_bwd_w_columns_run),
     NN_DNNL_KERNEL("conv2d_bwd_w_bf16_direct", nn_dnnl_conv2d_bf16_accepts,
                    nn_dnnl_conv2d_bwd_w_bf16_prepare, nn_dnnl_run),
     NN_DNNL_KERNEL("conv2d_bwd_w_f32_direct", nn_dnnl_conv2d_accepts,

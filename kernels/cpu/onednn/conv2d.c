@@ -233,7 +233,7 @@ static void prefill_rows(void *ctx, int thread, int64_t begin, int64_t end)
     }
 }
 
-static void prefill(const nn_call *c)
+void nn_dnnl_conv2d_prefill(const nn_call *c)
 {
     const nn_view *y = &c->out[0];
     bool taken_over = nn_present(&c->in[RESIDUAL]) && c->in[RESIDUAL].data == y->data;
@@ -243,7 +243,7 @@ static void prefill(const nn_call *c)
 
 nn_status nn_dnnl_conv2d_run(const nn_call *c)
 {
-    prefill(c);
+    nn_dnnl_conv2d_prefill(c);
     return nn_dnnl_run(c);
 }
 
@@ -452,7 +452,7 @@ nn_status nn_dnnl_conv2d_winograd_run(const nn_call *c)
 {
     const strips *s = c->state;
     nn_conv2d_params p;
-    prefill(c);
+    nn_dnnl_conv2d_prefill(c);
     for (int64_t strip = 0; strip < s->n; strip++) {
         const nn_call part = strip_of(c, s, strip, &p);
         NN_TRY(nn_dnnl_run(&part));

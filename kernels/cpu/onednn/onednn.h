@@ -104,6 +104,20 @@ nn_status nn_dnnl_conv2d_bf16_prepare(nn_call *c) NN_CHECKED;
 nn_status nn_dnnl_conv2d_bwd_x_bf16_prepare(nn_call *c) NN_CHECKED;
 nn_status nn_dnnl_conv2d_bwd_w_bf16_prepare(nn_call *c) NN_CHECKED;
 
+/* conv2d_columns.c; where they are faster as well. */
+bool nn_dnnl_conv2d_columns_accepts(const nn_call *c);
+bool nn_dnnl_conv2d_bwd_x_columns_accepts(const nn_call *c);
+bool nn_dnnl_conv2d_bwd_w_columns_accepts(const nn_call *c);
+nn_status nn_dnnl_conv2d_columns_prepare(nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_conv2d_bwd_x_columns_prepare(nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_conv2d_bwd_w_columns_prepare(nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_conv2d_columns_run(const nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_conv2d_bwd_x_columns_run(const nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_conv2d_bwd_w_columns_run(const nn_call *c) NN_CHECKED;
+
+/* What the forward convolution adds to is in the result: shift and residual. */
+void nn_dnnl_conv2d_prefill(const nn_call *c);
+
 bool nn_dnnl_conv2d_winograd_accepts(const nn_call *c); /* where it is faster as well */
 bool nn_dnnl_conv2d_bwd_x_winograd_accepts(const nn_call *c);
 bool nn_dnnl_conv2d_bwd_w_winograd_accepts(const nn_call *c);
