@@ -254,7 +254,7 @@ test: packages
 	@$(MAKE) --no-print-directory -j$(JOBS) unit
 
 # The cuda device is tested on the simulator, what is between it and the host by unit tests.
-simulated_unit := $(patsubst %,build/cusim-test/tests/unit/test_%,copies capture trainer_ranks)
+simulated_unit := $(patsubst %,build/cusim-test/tests/unit/test_%,copies capture fused trainer_ranks)
 simulated := $(simulated_unit) $(patsubst %.cu,build/cusim-test/%,$(filter-out %/test_race.cu,$(wildcard tests/cusim/test_*.cu))) \
              $(patsubst %.c,build/cusim-test/%,$(wildcard tests/cuda/test_*.c))
 

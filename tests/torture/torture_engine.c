@@ -17,6 +17,7 @@ typedef struct training {
 } training;
 
 static const char *device_name;
+static bool fused; /* the update, into backward */
 
 /* A bit of everything: convolution, normalisation, recomputation, dropout, a matrix product. */
 static void build(training *t)
@@ -52,15 +53,19 @@ static nn_status make_params(training *t)
 
 static nn_status make_plan(training *t)
 {
-    const nn_adamw_options adamw = { 0.9, 0.999, 1e-8, 1e-2, 1, 0.9 };
+    const nn_adamw_options adamw = { 0.9, 0.999, 1e-8, 1e-2, !fused, 0.9, fused };
     const nn_plan_options options = { .profile = true };
     NN_TRY(nn_optimizer_create(t->params, &adamw, &t->optimizer));
     NN_TRY(nn_graph_create(&t->graph));
     nn_graph_training(t->graph);
     build(t);
     nn_keep(t->loss);
-    nn_backward(t->graph, t->loss, 1, false);
-    nn_optimizer_add(t->optimizer, t->graph);
+    if (fused) {
+        nn_optimizer_backward(t->optimizer, t->graph, t->loss);
+    } else {
+        nn_backward(t->graph, t->loss, 1, false);
+        nn_optimizer_add(t->optimizer, t->graph);
+    }
     return nn_plan_create(t->graph, t->device, &options, &t->plan);
 }
 
@@ -134,6 +139,15 @@ static void cpu(void **state)
     torture_all(&training_run, NN_FAULT_NONE, 20);
 }
 
+static void fused_update(void **state)
+{
+    (void)state;
+    device_name = "ref";
+    fused = true;
+    torture_all(&training_run, NN_FAULT_NONE, 20);
+    fused = false;
+}
+
 static void the_trace_fails(void **state)
 {
     (void)state;
@@ -146,6 +160,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ref),
         cmocka_unit_test(cpu),
+        cmocka_unit_test(fused_update),
         cmocka_unit_test(the_trace_fails),
     };
     return cmocka_run_group_tests(tests, torture_make, scratch_remove);
