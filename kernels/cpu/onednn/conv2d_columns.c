@@ -136,9 +136,19 @@ static nn_view patch_matrix(const nn_call *c, const patches *s)
     return matrix(s->places, s->columns, is_plain(s) ? s->x->data : c->workspace);
 }
 
+/* What there is one of for each patch: rows that may have gaps, as in a part of a concatenation. */
 static nn_view rows_of(const patches *s)
 {
-    return matrix(s->places, s->y->dim[3], s->y->data);
+    nn_view m = matrix(s->places, s->y->dim[3], s->y->data);
+    if (!nn_view_contiguous(s->y)) m.stride[0] = s->y->stride[2];
+    return m;
+}
+
+static bool are_rows(const nn_view *y)
+{
+    return nn_view_contiguous(y) || (nn_view_packed_from(y, 3) && y->dim[2] > 1 &&
+                                     y->stride[1] == y->dim[2] * y->stride[2] &&
+                                     (y->dim[0] == 1 || y->stride[0] == y->dim[1] * y->stride[1]));
 }
 
 static nn_view weights_as(const patches *s, const nn_view *w)
@@ -259,10 +269,10 @@ static bool repays(const nn_call *c, const patches *s)
            (is_plain(s) || of_weights >= nn_view_elems(s->x) + nn_view_elems(s->y));
 }
 
-/* Rows without gaps; the weights as published. */
+/* Rows at one distance, channels without gaps, the weights as published. */
 static bool lies_well(const nn_call *c, const patches *s, const nn_view *w)
 {
-    return nn_dnnl_conv2d_accepts(c) && nn_view_contiguous(w) && nn_view_contiguous(s->y) &&
+    return nn_dnnl_conv2d_accepts(c) && nn_view_contiguous(w) && are_rows(s->y) &&
            nn_view_packed_from(s->x, 3);
 }
 
