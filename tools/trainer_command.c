@@ -66,6 +66,11 @@ nn_status trainer_check_fusion(const trainer_settings *set)
                        "--fuse-update with --max-grad-norm %g: the norm of all gradients is known "
                        "when all parameters have been updated; give --max-grad-norm 0",
                        set->clip_norm);
+    if (set->memory)
+        return nn_fail(NN_ARGUMENT,
+                       "--fuse-update with --memory %s: settings are chosen for an update behind "
+                       "the backward pass; give one of them",
+                       set->memory);
     if (r->n > 1)
         return nn_fail(NN_ARGUMENT,
                        "--fuse-update on %d ranks: gradients are summed over the ranks before the "
