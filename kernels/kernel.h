@@ -71,6 +71,8 @@ typedef struct nn_kernel {
      * rearranged copies, operands that a second launch reads again. NULL = what workspace asked for
      * is written and read once. */
     double (*extra_bytes)(const nn_call *c);
+    bool strided_out; /* out[0] may be part of a larger result, where accepts says so; results of
+                         other kernels are always packed */
 } nn_kernel;
 
 int64_t nn_dtype_bytes(nn_dtype dtype);
