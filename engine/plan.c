@@ -23,14 +23,15 @@ static void mark(const nn_graph *g, bool *lives)
 }
 
 /* A view as kernels are chosen by: its address is not known yet, but its alignment is, since
- * storage begins at multiples of 64 bytes. Parts of a whole step as it does. */
+ * storage begins at multiples of 64 bytes. What is part of a whole steps as that does; only the
+ * root is seen by kernels then. */
 static nn_view describe_view(const nn_plan *plan, const nn_tensor *t)
 {
-    const nn_tensor *whole = plan->places[t->root->id].whole;
+    const nn_place *place = &plan->places[t->root->id];
     nn_view v = t->view;
     uintptr_t start = (uintptr_t)t->root->external % 64;
     v.data = (void *)(start + (uintptr_t)(nn_plan_offset(plan, t) * nn_dtype_bytes(v.dtype)));
-    if (whole) memcpy(v.stride, whole->view.stride, sizeof(v.stride));
+    if (place->whole) memcpy(v.stride, place->part_stride, sizeof(v.stride));
     return v;
 }
 

@@ -23,7 +23,8 @@ typedef struct nn_place {
     int64_t offset;
     int64_t same_as;        /* id of the root whose storage it takes over, or of its whole; or -1 */
     const nn_tensor *whole; /* the concatenation of which it is a part, written there; or NULL */
-    int64_t part_offset;    /* where it begins in the whole, in elements */
+    int64_t part_offset;    /* where it begins in the whole, in elements, */
+    int64_t part_stride[NN_MAX_RANK]; /* and how it steps there */
     bool used;
 } nn_place;
 

@@ -4,7 +4,7 @@
 
 #include "engine/base/alloc.h"
 #include "engine/base/rng.h"
-#include "models/block/layers.h"
+#include "models/block/attention.h"
 #include "tests/unit/engine_check.h"
 
 enum { BATCH = 2, HEIGHT = 6, WIDTH = 5, IN = 8, OUT = 4, GROUPS = 2 };
@@ -16,6 +16,7 @@ typedef struct subject {
     bool keep;   /* the host wants to read a part, which nails it down */
     bool reader; /* somebody reads a part in another shape, which he must see packed */
     bool hostile;
+    bool attention; /* not a skip: gradients of queries, keys and values that are one product */
 } subject;
 
 typedef struct net {
@@ -28,7 +29,7 @@ typedef struct net {
 
 /* The second part is what a skip is in a UNet: read by a norm, as a residual, by a convolution with
  * strides, and joined with the first. */
-static nn_tensor *build(net *n, const subject *s)
+static nn_tensor *build_skip(net *n, const subject *s)
 {
     nn_graph *g = n->g;
     nn_scope root = nn_root(g, n->params, "net");
@@ -45,8 +46,33 @@ static nn_tensor *build(net *n, const subject *s)
             g, n->small, nn_sum(g, nn_reshape(g, skip, 1, (int64_t[]){ -1 }), 1, (int64_t[]){ 1 }));
     n->y = conv_same(nn_at(root, "out"), groupnorm_silu(nn_at(root, "last"), whole, GROUPS, 1e-5),
                      OUT, 3);
-    n->target = nn_input(g, "target", NN_F32, n->y->view.rank, n->y->view.dim);
-    return nn_mse(g, nn_precise(g, n->y), n->target, NULL);
+    return n->y;
+}
+
+/* Parts are seen as [B, T, C], but made as [B, T, heads, C / heads]. */
+static nn_tensor *build_attention(net *n, const subject *s)
+{
+    const int heads = 2;
+    nn_scope root = nn_root(n->g, n->params, "net");
+    n->x = nn_input(n->g, "x", NN_F32, NN_DIMS(BATCH, HEIGHT * WIDTH, IN));
+    nn_tensor *h = linear(nn_at(root, "in"), n->x, s->first, BIAS);
+    h = cross_attention(nn_at(root, "attn"), h, (attention_source){ .context = h }, heads, BIAS, h);
+    n->small = h;
+    return n->y = linear(nn_at(root, "out"), h, OUT, BIAS);
+}
+
+static nn_tensor *build(net *n, const subject *s)
+{
+    nn_tensor *y = nn_precise(n->g, s->attention ? build_attention(n, s) : build_skip(n, s));
+    n->target = nn_input(n->g, "target", NN_F32, y->view.rank, y->view.dim);
+    return nn_mse(n->g, y, n->target, NULL);
+}
+
+/* What attention hands back cannot be named. */
+static void keep_gradients(nn_graph *g)
+{
+    for (int64_t i = 0; i < g->n_nodes; i++)
+        if (g->nodes[i]->op == NN_OP_ATTENTION_BWD) nn_keep(g->nodes[i]->out[0]);
 }
 
 static void open_net(net *n, const subject *s)
@@ -69,6 +95,7 @@ static void open_net(net *n, const subject *s)
     nn_keep(n->y);
     nn_keep(n->small);
     nn_backward(n->g, n->loss, 1, false);
+    if (s->keep) keep_gradients(n->g);
     OK(nn_plan_create(n->g, n->device, &options, &n->plan));
 }
 
@@ -134,7 +161,8 @@ static void test_joins(void **unused)
     (void)unused;
     for (int hostile = 0; hostile < 2; hostile++)
         for (int dtype = 0; dtype < 2; dtype++) {
-            subject s = { dtype ? NN_BF16 : NN_F32, 16, 24, -1, false, false, hostile };
+            subject s = { .first = 16, .second = 24, .axis = -1, .hostile = hostile };
+            s.dtype = dtype ? NN_BF16 : NN_F32;
             expect(s, 0);
             s.first = 40;
             expect(s, 0);
@@ -145,16 +173,30 @@ static void test_joins(void **unused)
 static void test_axis(void **unused)
 {
     (void)unused;
-    expect((subject){ NN_F32, 8, 8, 1, false, false, false }, 1);
-    expect((subject){ NN_BF16, 8, 8, 0, false, false, false }, 0);
+    expect((subject){ .dtype = NN_F32, .first = 8, .second = 8, .axis = 1 }, 1);
+    expect((subject){ .dtype = NN_BF16, .first = 8, .second = 8, .axis = 0 }, 0);
+}
+
+static void test_attention(void **unused)
+{
+    (void)unused;
+    for (int hostile = 0; hostile < 2; hostile++) {
+        expect((subject){ .dtype = NN_F32, .first = 16, .hostile = hostile, .attention = true }, 0);
+        expect((subject){ .dtype = NN_BF16, .first = 80, .hostile = hostile, .attention = true },
+               0);
+    }
 }
 
 static void test_stays(void **unused)
 {
     (void)unused;
-    expect((subject){ NN_F32, 16, 24, -1, true, false, false }, 1);
-    expect((subject){ NN_F32, 16, 24, -1, false, true, false }, 1);
-    expect((subject){ NN_F32, 14, 22, -1, false, false, false }, 1); /* rows begin anywhere */
+    subject s = { .dtype = NN_F32, .first = 16, .second = 24, .axis = -1, .keep = true };
+    expect(s, 1);
+    s.keep = false;
+    s.reader = true;
+    expect(s, 1);
+    s = (subject){ .dtype = NN_F32, .first = 14, .second = 22, .axis = -1 };
+    expect(s, 1); /* rows begin anywhere */
 }
 
 int main(void)
@@ -162,6 +204,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_joins),
         cmocka_unit_test(test_axis),
+        cmocka_unit_test(test_attention),
         cmocka_unit_test(test_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
