@@ -6,11 +6,11 @@
 #include "engine/plan_internal.h"
 
 /* Outputs of a hostile plan start as NaN between guard bands, so that an element left out or one
- * too many shows. */
-static bool is_guarded(const nn_step *s, int i)
+ * too many shows. Parts of a whole have each other beside them. */
+static bool is_guarded(const nn_plan *plan, const nn_step *s, int i)
 {
     const nn_tensor *t = s->node->out[i];
-    return t->root == t && !t->bound && !(s->inplace && i == 0);
+    return nn_is_planned(t) && !(s->inplace && i == 0) && !plan->places[t->id].whole;
 }
 
 static int64_t guarded_bytes(const nn_step *s, int i)
@@ -43,7 +43,7 @@ nn_status nn_plan_make_poison(nn_plan *plan)
 static nn_status poison_outputs(nn_plan *plan, nn_step *s)
 {
     for (int i = 0; i < s->call.n_out; i++) {
-        if (!is_guarded(s, i)) continue;
+        if (!is_guarded(plan, s, i)) continue;
         char *start = (char *)s->call.out[i].data - NN_GUARD_BYTES;
         NN_TRY(
             plan->device->backend->write(plan->device, start, plan->poison, guarded_bytes(s, i)));
@@ -56,7 +56,7 @@ static nn_status check_guards(nn_plan *plan, const nn_step *s)
     char found[2 * NN_GUARD_BYTES];
     const nn_backend *b = plan->device->backend;
     for (int i = 0; i < s->call.n_out; i++) {
-        if (!is_guarded(s, i)) continue;
+        if (!is_guarded(plan, s, i)) continue;
         const char *start = s->call.out[i].data;
         NN_TRY(b->read(plan->device, found, start - NN_GUARD_BYTES, NN_GUARD_BYTES));
         NN_TRY(b->read(plan->device, found + NN_GUARD_BYTES, start + nn_view_bytes(&s->call.out[i]),

@@ -23,22 +23,25 @@ static void mark(const nn_graph *g, bool *lives)
 }
 
 /* A view as kernels are chosen by: its address is not known yet, but its alignment is, since
- * storage begins at multiples of 64 bytes. */
-static nn_view describe_view(const nn_tensor *t)
+ * storage begins at multiples of 64 bytes. What is part of a whole steps as that does; only the
+ * root is seen by kernels then. */
+static nn_view describe_view(const nn_plan *plan, const nn_tensor *t)
 {
+    const nn_place *place = &plan->places[t->root->id];
     nn_view v = t->view;
     uintptr_t start = (uintptr_t)t->root->external % 64;
-    v.data = (void *)(start + (uintptr_t)(t->offset * nn_dtype_bytes(v.dtype)));
+    v.data = (void *)(start + (uintptr_t)(nn_plan_offset(plan, t) * nn_dtype_bytes(v.dtype)));
+    if (place->whole) memcpy(v.stride, place->part_stride, sizeof(v.stride));
     return v;
 }
 
-static void describe_call(const nn_plan *plan, const nn_node *n, nn_call *c)
+void nn_plan_describe(const nn_plan *plan, const nn_node *n, nn_call *c)
 {
     c->n_in = n->n_in;
     c->n_out = n->n_out;
     for (int i = 0; i < n->n_in; i++)
-        if (n->in[i]) c->in[i] = describe_view(n->in[i]);
-    for (int i = 0; i < n->n_out; i++) c->out[i] = describe_view(n->out[i]);
+        if (n->in[i]) c->in[i] = describe_view(plan, n->in[i]);
+    for (int i = 0; i < n->n_out; i++) c->out[i] = describe_view(plan, n->out[i]);
     c->params = n->params;
     c->pool = plan->device->pool;
     c->stream = plan->device->stream;
@@ -52,7 +55,7 @@ static nn_status choose(nn_plan *plan, nn_step *s)
 {
     const nn_node *n = s->node;
     nn_call *c = &s->call;
-    describe_call(plan, n, c);
+    nn_plan_describe(plan, n, c);
     for (int skip = plan->options.skip; skip >= 0 && !s->kernel; skip--)
         s->kernel = nn_device_kernel(plan->device, n->op, c, skip);
     if (!s->kernel)
@@ -154,12 +157,22 @@ static nn_status find_stores(nn_plan *plan)
     return NN_OK;
 }
 
+static nn_status make_places(nn_plan *plan)
+{
+    plan->places = nn_alloc(plan->graph->n_tensors, sizeof(*plan->places));
+    NN_NEED(plan->places);
+    for (int64_t i = 0; i < plan->graph->n_tensors; i++) plan->places[i].same_as = -1;
+    return NN_OK;
+}
+
 static nn_status build(nn_plan *plan)
 {
     NN_TRY(nn_graph_status(plan->graph));
+    NN_TRY(make_places(plan));
     bool *lives = nn_alloc(plan->graph->n_nodes, sizeof(*lives));
     NN_NEED(lives);
     mark(plan->graph, lives);
+    nn_plan_join(plan, lives);
     int64_t resident = nn_clock_rss_bytes();
     nn_status status = make_steps(plan, lives);
     nn_free(lives);

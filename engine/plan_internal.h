@@ -21,7 +21,10 @@ typedef struct nn_place {
     int64_t first, last;
     int64_t bytes; /* reserved, guards included; 0 = not planned */
     int64_t offset;
-    int64_t same_as; /* id of the root whose storage it takes over in place, or -1 */
+    int64_t same_as;        /* id of the root whose storage it takes over, or of its whole; or -1 */
+    const nn_tensor *whole; /* the concatenation of which it is a part, written there; or NULL */
+    int64_t part_offset;    /* where it begins in the whole, in elements, */
+    int64_t part_stride[NN_MAX_RANK]; /* and how it steps there */
     bool used;
 } nn_place;
 
@@ -30,6 +33,11 @@ typedef struct nn_part { /* of a plan's steps: what is recorded as one */
     bool warm;       /* it has run directly: code and libraries are loaded */
     void *recording; /* the device's; NULL = none yet */
 } nn_part;
+/* Whether the plan finds memory for t. */
+static inline bool nn_is_planned(const nn_tensor *t)
+{
+    return t->root == t && !t->bound && (t->kind == NN_ACTIVATION || t->kind == NN_INPUT);
+}
 
 struct nn_plan {
     nn_graph *graph;
@@ -49,6 +57,13 @@ struct nn_plan {
     char *poison;       /* hostile plans: NaN, enough for the largest output with its guard bands */
     nn_plan_stats stats;
 };
+
+/* plan.c: the call of a node as its kernel is chosen by. */
+void nn_plan_describe(const nn_plan *plan, const nn_node *n, nn_call *c);
+
+/* plan_join.c: where all parts of a concatenation can be written where they belong, their places
+ * say so, and the node lives no more. Places exist, steps do not. */
+void nn_plan_join(nn_plan *plan, bool *lives);
 
 /* plan_layout.c: liveness, in-place and offsets. Fills places and stats.activation_bytes; steps
  * exist. */
@@ -75,6 +90,9 @@ nn_status nn_plan_capture_reserve(nn_plan *plan) NN_CHECKED;
 nn_status nn_plan_run_captured(nn_plan *plan, uint64_t seed, int64_t first,
                                int64_t last) NN_CHECKED;
 void nn_plan_capture_free(nn_plan *plan);
+
+/* Elements from the start of its storage to a tensor's first element. */
+int64_t nn_plan_offset(const nn_plan *plan, const nn_tensor *t);
 
 /* Address of a tensor's first element in the plan, NULL for absent. */
 void *nn_plan_address(const nn_plan *plan, const nn_tensor *t);

@@ -9,15 +9,17 @@
 #include "engine/base/alloc.h"
 #include "engine/plan_internal.h"
 
-static bool planned(const nn_tensor *t)
+/* Root at the end of a chain of take-overs. */
+static int64_t storage_of(const nn_plan *plan, int64_t id)
 {
-    return t->root == t && !t->bound && (t->kind == NN_ACTIVATION || t->kind == NN_INPUT);
+    while (plan->places[id].same_as >= 0) id = plan->places[id].same_as;
+    return id;
 }
 
 static void touch(nn_plan *plan, const nn_tensor *t, int64_t step)
 {
     if (!t) return;
-    nn_place *p = &plan->places[t->root->id];
+    nn_place *p = &plan->places[storage_of(plan, t->root->id)];
     if (!p->used) p->first = step;
     p->used = true;
     p->last = nn_max(p->last, step);
@@ -33,24 +35,19 @@ static void find_lives(nn_plan *plan)
     }
     for (int64_t i = 0; i < g->n_tensors; i++) {
         const nn_tensor *t = g->tensors[i];
-        if (!planned(t)) continue;
+        if (!nn_is_planned(t)) continue;
         nn_place *p = &plan->places[t->id];
         if (t->kind == NN_INPUT) p->used = true, p->first = 0;
         if (t->kind == NN_INPUT || (t->keep && p->used)) p->last = plan->n_steps;
     }
 }
 
-/* Root at the end of a chain of take-overs. */
-static int64_t storage_of(const nn_plan *plan, int64_t id)
-{
-    while (plan->places[id].same_as >= 0) id = plan->places[id].same_as;
-    return id;
-}
-
 static bool may_take_over(const nn_plan *plan, const nn_node *n, int i, int64_t step)
 {
     const nn_tensor *in = n->in[i], *out = n->out[0];
-    if (!in || !planned(in->root) || in->root->kind != NN_ACTIVATION || !planned(out)) return false;
+    if (plan->places[out->id].whole || (in && plan->places[in->root->id].whole)) return false;
+    if (!in || !nn_is_planned(in->root) || in->root->kind != NN_ACTIVATION || !nn_is_planned(out))
+        return false;
     if (in->root->keep || out->view.dtype != in->view.dtype) return false;
     if (!nn_view_contiguous(&in->view) ||
         nn_view_bytes(&in->root->view) != nn_view_bytes(&out->view))
@@ -125,9 +122,6 @@ static nn_status place_all(nn_plan *plan, ranked *order, int64_t n)
 nn_status nn_plan_layout(nn_plan *plan)
 {
     const nn_graph *g = plan->graph;
-    plan->places = nn_alloc(g->n_tensors, sizeof(*plan->places));
-    NN_NEED(plan->places);
-    for (int64_t i = 0; i < g->n_tensors; i++) plan->places[i].same_as = -1;
     find_lives(plan);
     take_over(plan);
 
@@ -136,7 +130,7 @@ nn_status nn_plan_layout(nn_plan *plan)
     int64_t n = 0, guards = plan->options.hostile ? 2 * NN_GUARD_BYTES : 0;
     for (int64_t i = 0; i < g->n_tensors; i++) {
         nn_place *p = &plan->places[i];
-        if (!p->used || !planned(g->tensors[i]) || p->same_as >= 0) continue;
+        if (!p->used || !nn_is_planned(g->tensors[i]) || p->same_as >= 0) continue;
         p->bytes = (nn_view_bytes(&g->tensors[i]->view) + 63) / 64 * 64 + guards;
         if (p->bytes) order[n++] = (ranked){ i, p->bytes };
     }
@@ -145,14 +139,19 @@ nn_status nn_plan_layout(nn_plan *plan)
     return status;
 }
 
+int64_t nn_plan_offset(const nn_plan *plan, const nn_tensor *t)
+{
+    return plan->places[t->root->id].part_offset + t->offset;
+}
+
 void *nn_plan_address(const nn_plan *plan, const nn_tensor *t)
 {
     const nn_tensor *root = t->root;
     char *start = root->external;
-    if (planned(root)) {
+    if (nn_is_planned(root)) {
         const nn_place *p = &plan->places[storage_of(plan, root->id)];
         if (!p->used) return NULL;
         start = plan->activations + p->offset + (plan->options.hostile ? NN_GUARD_BYTES : 0);
     }
-    return start ? start + t->offset * nn_dtype_bytes(t->view.dtype) : NULL;
+    return start ? start + nn_plan_offset(plan, t) * nn_dtype_bytes(t->view.dtype) : NULL;
 }

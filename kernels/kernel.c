@@ -42,6 +42,41 @@ int64_t nn_view_bytes(const nn_view *v)
     return nn_view_elems(v) * nn_dtype_bytes(v->dtype);
 }
 
+/* The shortest runs of dims, from i in x and from j in v, that hold the same number of elements:
+ * they end before *i and *j. False where one shape ends first. */
+static bool equal_runs(const nn_view *x, const nn_view *v, int *i, int *j)
+{
+    int64_t nx = x->dim[(*i)++], nv = v->dim[(*j)++];
+    while (nx != nv) {
+        if (nx < nv ? *i == x->rank : *j == v->rank) return false;
+        if (nx < nv)
+            nx *= x->dim[(*i)++];
+        else
+            nv *= v->dim[(*j)++];
+    }
+    return true;
+}
+
+bool nn_view_restride(const nn_view *x, nn_view *v)
+{
+    int i = 0, j = 0;
+    while (i < x->rank && j < v->rank) {
+        int i0 = i, j0 = j;
+        if (!equal_runs(x, v, &i, &j)) return false;
+        for (int k = i0; k + 1 < i; k++) /* the run of x must be one arithmetic progression */
+            if (x->dim[k] != 1 && x->stride[k] != x->stride[k + 1] * x->dim[k + 1]) return false;
+        int64_t stride = x->stride[i - 1];
+        for (int k = j - 1; k >= j0; k--) {
+            v->stride[k] = stride;
+            stride *= v->dim[k];
+        }
+    }
+    for (; i < x->rank; i++)
+        if (x->dim[i] != 1) return false;
+    for (; j < v->rank; j++) v->stride[j] = 1;
+    return true;
+}
+
 bool nn_view_packed_from(const nn_view *v, int from)
 {
     int64_t stride = 1;

@@ -71,6 +71,8 @@ typedef struct nn_kernel {
      * rearranged copies, operands that a second launch reads again. NULL = what workspace asked for
      * is written and read once. */
     double (*extra_bytes)(const nn_call *c);
+    bool strided_out; /* results may be parts of larger ones, where accepts says so; those of other
+                         kernels are always packed */
 } nn_kernel;
 
 int64_t nn_dtype_bytes(nn_dtype dtype);
@@ -85,6 +87,9 @@ bool nn_view_same_shape(const nn_view *a, const nn_view *b);
 
 /* All dims from `from` on are packed without gaps (the stride of the dims before is free). */
 bool nn_view_packed_from(const nn_view *v, int from);
+
+/* Strides of x seen with the dims of v; false where that takes a copy. */
+bool nn_view_restride(const nn_view *x, nn_view *v);
 
 /* "f32 [2,64,320]" by value, for messages. */
 typedef struct nn_shape_text {

@@ -13,42 +13,6 @@ static nn_tensor *view(nn_graph *g, nn_tensor *x, const nn_view *v, nn_view_para
     return NN_NODE(g, VIEW, &p, x);
 }
 
-/* The shortest runs of dims, from i in x and from j in v, that hold the same number of elements:
- * they end before *i and *j. False where one shape ends first. */
-static bool equal_runs(const nn_view *x, const nn_view *v, int *i, int *j)
-{
-    int64_t nx = x->dim[(*i)++], nv = v->dim[(*j)++];
-    while (nx != nv) {
-        if (nx < nv ? *i == x->rank : *j == v->rank) return false;
-        if (nx < nv)
-            nx *= x->dim[(*i)++];
-        else
-            nv *= v->dim[(*j)++];
-    }
-    return true;
-}
-
-/* Strides of x seen with the dims of v; false where that takes a copy. */
-static bool restride(const nn_view *x, nn_view *v)
-{
-    int i = 0, j = 0;
-    while (i < x->rank && j < v->rank) {
-        int i0 = i, j0 = j;
-        if (!equal_runs(x, v, &i, &j)) return false;
-        for (int k = i0; k + 1 < i; k++) /* the run of x must be one arithmetic progression */
-            if (x->dim[k] != 1 && x->stride[k] != x->stride[k + 1] * x->dim[k + 1]) return false;
-        int64_t stride = x->stride[i - 1];
-        for (int k = j - 1; k >= j0; k--) {
-            v->stride[k] = stride;
-            stride *= v->dim[k];
-        }
-    }
-    for (; i < x->rank; i++)
-        if (x->dim[i] != 1) return false;
-    for (; j < v->rank; j++) v->stride[j] = 1;
-    return true;
-}
-
 nn_tensor *nn_reshape(nn_graph *g, nn_tensor *x, int rank, const int64_t *dim)
 {
     if (x->kind == NN_POISON) return x;
@@ -66,7 +30,7 @@ nn_tensor *nn_reshape(nn_graph *g, nn_tensor *x, int rank, const int64_t *dim)
                                          g->scope, nn_view_text(&x->view).s, nn_view_text(&v).s));
     if (nn_view_contiguous(&x->view)) return view(g, x, &v, (nn_view_params){ .kind = NN_RESHAPE });
     nn_view packed = v;
-    bool fits = restride(&x->view, &v);
+    bool fits = nn_view_restride(&x->view, &v);
     return view(g, fits ? x : nn_contiguous(g, x), fits ? &v : &packed,
                 (nn_view_params){ .kind = NN_RESHAPE });
 }

@@ -7,7 +7,8 @@ extern "C" const nn_kernel nn_cuda_conv2d[] = {
       .accepts = conv2d_gemm_accepts,
       .run = conv2d_gemm_run,
       .workspace = conv2d_gemm_workspace,
-      .prepare = conv2d_gemm_prepare },
+      .prepare = conv2d_gemm_prepare,
+      .strided_out = true },
     { .name = "conv2d_any", .accepts = conv2d_any_accepts, .run = conv2d_any_run },
 #ifdef NN_CUDNN
     CONV2D_CUDNN("conv2d", CONV2D_FORWARD),

@@ -74,6 +74,10 @@ size_t conv2d_image_bytes(const nn_view *v);
 /* Whether the places, steps and elements of an image fit the 32-bit indices of the products. */
 bool conv2d_image_small(const nn_view *v);
 
+/* Elements from pixel to pixel where all pixels of an image lie evenly; 0 where they do not, or
+ * channels are not adjacent. */
+int64_t conv2d_pixel_step(const nn_view *v);
+
 /* Whether products can read v where it lies. */
 bool conv2d_image_usable(const nn_view *v);
 

@@ -342,7 +342,8 @@ static bool small_enough(const nn_call *c)
 {
     const nn_view *x = &c->in[0], *w = weights_of(c), *y = &c->out[0];
     return conv2d_image_small(x) && conv2d_image_small(y) && conv2d_params(c)->stride <= 64 &&
-           nn_view_contiguous(y) && w->dim[0] < 1 << 19 && w->dim[1] < 1 << 19 &&
+           conv2d_pixel_step(y) && conv2d_pixel_step(y) < 1 << 19 && w->dim[0] < 1 << 19 &&
+           w->dim[1] < 1 << 19 &&
            w->dim[2] * w->dim[3] * (nn_max(w->dim[0], w->dim[1]) + 8) < 1 << 28;
 }
 

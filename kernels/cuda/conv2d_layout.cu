@@ -52,6 +52,16 @@ static int64_t step_of(const nn_view *v, int d)
     return v->dim[d] == 1 ? 0 : v->stride[d];
 }
 
+int64_t conv2d_pixel_step(const nn_view *v)
+{
+    const int64_t width = v->dim[2], area = v->dim[1] * width;
+    const int64_t pitch = area > 1 ? v->stride[width > 1 ? 2 : 1] : v->stride[0];
+    const bool even = (width == 1 || v->stride[2] == pitch) &&
+                      (v->dim[1] == 1 || v->stride[1] == width * pitch) &&
+                      (v->dim[0] == 1 || v->stride[0] == area * pitch);
+    return even && v->stride[3] == 1 && pitch >= v->dim[3] ? pitch : 0;
+}
+
 bool conv2d_image_usable(const nn_view *v)
 {
     const int64_t group = 16 / nn_dtype_bytes(v->dtype);

@@ -12,10 +12,11 @@ template <class T> struct conv2d_addend {
     bool wide; /* groups of channels are groups of 16 bytes */
 };
 
-/* The result, [N, height, width, columns] packed. */
+/* The result, [N, height, width, columns], whose pixels lie evenly. */
 template <class T> struct conv2d_sink {
     T *y;
     int height, width, columns;
+    int pitch; /* from pixel to pixel */
     bool wide;
     conv2d_addend<float> bias = {};
     conv2d_addend<T> shift = {}, residual = {};
@@ -51,7 +52,7 @@ __device__ __forceinline__ void conv2d_emit(const conv2d_sink<T> &s, int64_t sam
                                             int column, int channel, float (&v)[W])
 {
     const int n = s.columns - channel < W ? s.columns - channel : W;
-    T *y = s.y + ((sample * s.height + row) * s.width + column) * s.columns + channel;
+    T *y = s.y + ((sample * s.height + row) * s.width + column) * s.pitch + channel;
     conv2d_add(v, s.bias, 0, 0, 0, channel, n);
     conv2d_add(v, s.shift, sample, 0, 0, channel, n);
     conv2d_add(v, s.residual, sample, row, column, channel, n);
@@ -83,11 +84,14 @@ template <class U> static inline conv2d_addend<U> conv2d_addend_of(const nn_view
 template <class T> static inline conv2d_sink<T> conv2d_sink_of(const nn_call *c, bool backward)
 {
     const nn_view *y = &c->out[0];
+    const int pitch = (int)conv2d_pixel_step(y);
     conv2d_sink<T> s = { .y = static_cast<T *>(y->data),
                          .height = (int)y->dim[1],
                          .width = (int)y->dim[2],
                          .columns = (int)y->dim[3],
-                         .wide = nn_aligned16(y) && y->dim[3] % nn_wide<T> == 0 };
+                         .pitch = pitch,
+                         .wide = nn_aligned16(y) && y->dim[3] % nn_wide<T> == 0 &&
+                                 pitch % nn_wide<T> == 0 };
     if (backward) return s;
     s.bias = conv2d_addend_of<float>(&c->in[CONV2D_B]);
     s.shift = conv2d_addend_of<T>(&c->in[CONV2D_SHIFT]);

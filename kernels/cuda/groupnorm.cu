@@ -123,20 +123,19 @@ __global__ void __launch_bounds__(GROUPNORM_SLAB_THREADS, 2)
 typedef nn_vec<float, 4> groupnorm_part;
 enum { SHIFT, SUM, SQUARES };
 
-/* groupnorm_statistics: first of two passes; a block owns a chunk of places of a slab and leaves
- * the sums of its groups in part [N, groups, chunks]. Traffic: x once. */
+/* First pass: the sums of a chunk's groups, into part [N, groups, chunks]. */
 template <class T>
-__global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS)
-    groupnorm_statistics(const T *x, float *part, const groupnorm_layout l)
+__device__ __forceinline__ void groupnorm_statistics(const T *x, float *part,
+                                                     const groupnorm_turn &turn,
+                                                     const groupnorm_layout &l, float *scratch)
 {
     constexpr int W = nn_wide<T>;
-    NN_SHARED_DYN(float, scratch);
     float *total = scratch + groupnorm_scratch(&l), *shift = total + 2 * l.segments * l.slab;
-    const int own = l.slab / l.wide, first = (int)blockIdx.y * l.slab;
+    const int own = l.slab / l.wide, first = turn.slab * l.slab;
     const groupnorm_seat seat = groupnorm_seat_of<W>(l);
-    const int64_t begin = blockIdx.x * l.chunk;
+    const int64_t begin = turn.chunk * l.chunk;
     const int64_t end = begin + l.chunk < l.places ? begin + l.chunk : l.places;
-    x += blockIdx.z * l.x_sample + first;
+    x += turn.sample * l.x_sample + first;
     for (int g = (int)threadIdx.x; g < own; g += (int)blockDim.x)
         shift[g] = nn_float(x[begin * l.x_pitch + g * l.wide]);
     __syncthreads();
@@ -163,8 +162,8 @@ __global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS)
         out.at[SHIFT] = shift[g];
         out.at[SUM] = groupnorm_group(total, nullptr, l, g);
         out.at[SQUARES] = groupnorm_group(total_squares, nullptr, l, g);
-        const int64_t group = (int64_t)blockIdx.z * l.groups + first / l.wide + g;
-        if (nn_lane() == 0) nn_store(part + (group * l.chunks + blockIdx.x) * 4, out);
+        const int64_t group = (int64_t)turn.sample * l.groups + first / l.wide + g;
+        if (nn_lane() == 0) nn_store(part + (group * l.chunks + turn.chunk) * 4, out);
     }
 }
 
@@ -196,19 +195,17 @@ __device__ __forceinline__ groupnorm_moments groupnorm_merge(const float *part,
     return { shift, offset, rsqrtf(squares / n + l.eps) };
 }
 
-/* groupnorm_apply: second of two passes; a block owns what one of groupnorm_statistics owned. The
- * last chunks come first: they are what the cache still holds. Traffic: x (in part from the cache)
- * and y once. */
+/* Second pass: a chunk normalised. */
 template <class T, bool SILU>
-__global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS)
-    groupnorm_apply(const T *x, const float *gamma, const float *beta, const float *part, T *y,
-                    float *mean, float *rstd, const groupnorm_layout l)
+__device__ __forceinline__ void groupnorm_apply(const T *x, const float *gamma, const float *beta,
+                                                const float *part, T *y, float *mean, float *rstd,
+                                                const groupnorm_turn &turn,
+                                                const groupnorm_layout &l, float *shift)
 {
     constexpr int W = nn_wide<T>;
-    NN_SHARED_DYN(float, shift);
-    const int own = l.slab / l.wide, first = (int)blockIdx.y * l.slab;
+    const int own = l.slab / l.wide, first = turn.slab * l.slab;
     float *offset = shift + own, *scale = offset + own;
-    const int64_t sample = gridDim.z - 1 - blockIdx.z, chunk = gridDim.x - 1 - blockIdx.x;
+    const int64_t sample = turn.sample;
     for (int g = nn_warp(); g < own; g += (int)blockDim.x / NN_WARP) {
         const int64_t group = sample * l.groups + first / l.wide + g;
         const groupnorm_moments m = groupnorm_merge(part + group * l.chunks * 4, l);
@@ -216,7 +213,7 @@ __global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS)
         shift[g] = m.shift;
         offset[g] = m.offset;
         scale[g] = m.scale;
-        if (chunk > 0) continue;
+        if (turn.chunk > 0) continue;
         mean[group] = m.shift + m.offset;
         rstd[group] = m.scale;
     }
@@ -226,11 +223,31 @@ __global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS)
     float s[W], factor[W], term[W];
     groupnorm_spread(shift, seat.column, l.wide, s);
     groupnorm_affine(gamma + first, beta + first, offset, scale, seat.column, l.wide, factor, term);
-    const int64_t begin = chunk * l.chunk;
+    const int64_t begin = turn.chunk * l.chunk;
     const int64_t end = begin + l.chunk < l.places ? begin + l.chunk : l.places;
     groupnorm_write<T, SILU>(x + sample * l.x_sample + first + seat.column, l.x_pitch,
                              y + sample * l.places * l.channels + first + seat.column, l.channels,
                              begin + seat.lane, end, l.lanes, s, factor, term);
+}
+
+/* groupnorm_twopass: a block owns a chunk of places of a slab in one of two passes. The last chunks
+ * of the first come first in the second: they are what the cache still holds. Traffic: x twice (in
+ * part from the cache), y once. */
+template <class T, bool SILU>
+__global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS)
+    groupnorm_twopass(const T *x, const float *gamma, const float *beta, float *part, T *y,
+                      float *mean, float *rstd, unsigned *counters, const groupnorm_layout l)
+{
+    NN_SHARED_DYN(float, scratch);
+    const groupnorm_turn turn = groupnorm_draw(l, counters, reinterpret_cast<unsigned *>(scratch));
+    if (turn.second) {
+        groupnorm_await(turn, l);
+        groupnorm_apply<T, SILU>(x, gamma, beta, part, y, mean, rstd, turn, l, scratch);
+    } else {
+        groupnorm_statistics(x, part, turn, l, scratch);
+        groupnorm_tell(turn);
+    }
+    groupnorm_leave(l, counters);
 }
 
 /* -- host -------------------------------------------------------------------------------------- */
@@ -273,7 +290,7 @@ static bool accepts_twopass(const nn_call *c)
 {
     groupnorm_layout l;
     return accepts_wide(c, &l) && groupnorm_cut_chunks(&l, c->in[0].dtype) &&
-           groupnorm_shared(&l, 2, 1) <= (size_t)nn_cuda_of(c)->shared_bytes;
+           groupnorm_shared(&l, 2, 3) <= (size_t)nn_cuda_of(c)->shared_bytes;
 }
 
 static size_t workspace_twopass(const nn_call *c)
@@ -283,7 +300,7 @@ static size_t workspace_twopass(const nn_call *c)
     return (size_t)(l.samples * l.groups * l.chunks) * sizeof(groupnorm_part);
 }
 
-/* The second launch reads x again. */
+/* The second pass reads x again. */
 static double extra_twopass(const nn_call *c)
 {
     return (double)nn_view_bytes(&c->in[0]) + 2 * (double)workspace_twopass(c);
@@ -321,14 +338,11 @@ static nn_status run_onepass(const nn_call *c)
 template <class T, bool SILU>
 static nn_status twopass_as(const nn_call *c, const groupnorm_layout &l)
 {
-    const dim3 grid((unsigned)l.chunks, (unsigned)l.slabs, (unsigned)l.samples);
-    const T *x = static_cast<const T *>(c->in[0].data);
-    float *part = static_cast<float *>(c->workspace);
-    NN_TRY(NN_LAUNCH(groupnorm_statistics<T>, grid, GROUPNORM_CHUNK_THREADS,
-                     groupnorm_shared(&l, 2, 1), c, x, part, l));
-    return NN_LAUNCH((groupnorm_apply<T, SILU>), grid, GROUPNORM_CHUNK_THREADS,
-                     3 * (l.slab / l.wide) * sizeof(float), c, x, f32_in(c, 1), f32_in(c, 2), part,
-                     static_cast<T *>(c->out[0].data), f32_out(c, 1), f32_out(c, 2), l);
+    return NN_LAUNCH((groupnorm_twopass<T, SILU>), groupnorm_turns(&l), GROUPNORM_CHUNK_THREADS,
+                     groupnorm_shared(&l, 2, 3), c, static_cast<const T *>(c->in[0].data),
+                     f32_in(c, 1), f32_in(c, 2), static_cast<float *>(c->workspace),
+                     static_cast<T *>(c->out[0].data), f32_out(c, 1), f32_out(c, 2),
+                     nn_cuda_of(c)->arrivals, l);
 }
 
 static nn_status run_twopass(const nn_call *c)

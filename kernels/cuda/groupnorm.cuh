@@ -108,6 +108,63 @@ template <int W> __device__ __forceinline__ void groupnorm_vector(const float *f
     }
 }
 
+/* -- two passes in one launch ------------------------------------------------------------------ */
+
+/* Every chunk of a slab has work in two passes, and the second wants the first of all its chunks.
+ * Blocks draw their work by ticket, in the order in which they begin to run: first all of the first
+ * pass, then all of the second, backwards. So a block waits only for blocks that run already and
+ * wait for nobody, however few run at once. Counters lie in nn_cuda.arrivals; the last block to
+ * leave puts them back to 0. */
+constexpr int GROUPNORM_DRAWN = 0, GROUPNORM_LEFT = 1;
+constexpr int GROUPNORM_DONE = 2; /* one for each slab of each sample */
+
+struct groupnorm_turn {
+    bool second;
+    int slab, sample;
+    int64_t chunk;
+    unsigned *done; /* chunks of the slab whose first pass is over */
+};
+
+/* free: a place in shared memory. */
+__device__ __forceinline__ groupnorm_turn groupnorm_draw(const groupnorm_layout &l,
+                                                         unsigned *counters, unsigned *free)
+{
+    if (threadIdx.x == 0) *free = atomicAdd(counters + GROUPNORM_DRAWN, 1u);
+    __syncthreads();
+    const unsigned ticket = *free, n = gridDim.x / 2, chunks = (unsigned)l.chunks;
+    __syncthreads();
+    const unsigned at = ticket < n ? ticket : 2 * n - 1 - ticket, row = at / chunks;
+    const unsigned sample = row / (unsigned)l.slabs;
+    return { ticket >= n, (int)(row - sample * (unsigned)l.slabs), (int)sample,
+             (int64_t)(at - row * chunks), counters + GROUPNORM_DONE + row };
+}
+
+/* What the block has written is there for those that wait for it. */
+__device__ __forceinline__ void groupnorm_tell(const groupnorm_turn &turn)
+{
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) atomicAdd(turn.done, 1u);
+}
+
+__device__ __forceinline__ void groupnorm_await(const groupnorm_turn &turn,
+                                                const groupnorm_layout &l)
+{
+    if (threadIdx.x == 0) {
+        while (atomicAdd(turn.done, 0u) < (unsigned)l.chunks) {
+        }
+        __threadfence();
+    }
+    __syncthreads();
+}
+
+__device__ __forceinline__ void groupnorm_leave(const groupnorm_layout &l, unsigned *counters)
+{
+    if (threadIdx.x > 0 || atomicAdd(counters + GROUPNORM_LEFT, 1u) + 1 < gridDim.x) return;
+    for (int i = 0; i < GROUPNORM_DONE + (int)l.samples * l.slabs; i++)
+        atomicExch(counters + i, 0u);
+}
+
 /* -- host -------------------------------------------------------------------------------------- */
 
 /* Run the kernels of groupnorm_any.cu, which take any stride. */
@@ -196,7 +253,14 @@ static inline bool groupnorm_cut_chunks(groupnorm_layout *l, nn_dtype dtype)
     const int64_t slabs = l->channels / slab;
     groupnorm_cut(l, GROUPNORM_CHUNK_THREADS, slab, wide16,
                   nn_ceil_div(l->samples * slabs * l->places, GROUPNORM_BLOCKS));
-    return l->chunks <= INT32_MAX;
+    return l->samples * slabs <= NN_CUDA_ARRIVALS - GROUPNORM_DONE &&
+           l->samples * slabs * l->chunks < INT32_MAX / 2;
+}
+
+/* Blocks of a launch of two passes. */
+static inline unsigned groupnorm_turns(const groupnorm_layout *l)
+{
+    return (unsigned)(2 * l->samples * l->slabs * l->chunks);
 }
 
 /* Floats of shared memory: scratch and `totals` times total of groupnorm_join, and `values` for

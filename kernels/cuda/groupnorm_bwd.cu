@@ -143,64 +143,64 @@ __global__ void __launch_bounds__(GROUPNORM_SLAB_THREADS, 1)
                                  l.lanes, c, sum, sum_h);
 }
 
-/* groupnorm_bwd_sums: first of two passes; a block owns a chunk of places of a slab. It leaves its
- * channels' sums in a row of `rows` and those of its groups in part [N, groups, chunks, 2].
- * Traffic: dy and x once. */
+/* Operands of the two passes. */
+template <class T> struct groupnorm_bwd_call {
+    const T *dy, *x;
+    const float *gamma, *beta, *mean, *rstd;
+    float *rows, *part;
+    T *dx;
+};
+
+/* First pass: a chunk's channels' sums into a row of `rows`, and those of its groups into part [N,
+ * groups, chunks, 2]. */
 template <class T, bool SILU>
-__global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS, 2)
-    groupnorm_bwd_sums(const T *dy, const T *x, const float *gamma, const float *beta,
-                       const float *mean, const float *rstd, float *rows, float *part,
-                       const groupnorm_layout l)
+__device__ __forceinline__ void groupnorm_bwd_sums(const groupnorm_bwd_call<T> &p,
+                                                   const groupnorm_turn &turn,
+                                                   const groupnorm_layout &l, float *scratch)
 {
     constexpr int W = nn_wide<T>;
-    NN_SHARED_DYN(float, scratch);
     float *total = scratch + groupnorm_scratch(&l), *total_h = total + l.segments * l.slab;
-    const int own = l.slab / l.wide, first = (int)blockIdx.y * l.slab;
+    const int own = l.slab / l.wide, first = turn.slab * l.slab;
     const groupnorm_seat seat = groupnorm_seat_of<W>(l);
-    const int64_t begin = blockIdx.x * l.chunk;
+    const int64_t begin = turn.chunk * l.chunk;
     const int64_t end = begin + l.chunk < l.places ? begin + l.chunk : l.places;
-    const int64_t group = (int64_t)blockIdx.z * l.groups + first / l.wide;
+    const int64_t group = (int64_t)turn.sample * l.groups + first / l.wide;
     float sum[W] = {}, sum_h[W] = {};
     if (seat.taken) {
         groupnorm_bwd_channels<W> c;
-        groupnorm_bwd_know(gamma + first, beta + first, mean + group, rstd + group, seat.column,
-                           l.wide, c);
-        groupnorm_bwd_add<T, SILU>(dy + blockIdx.z * l.dy_sample + first + seat.column, l.dy_pitch,
-                                   x + blockIdx.z * l.x_sample + first + seat.column, l.x_pitch,
-                                   begin + seat.lane, end, l.lanes, c, sum, sum_h);
+        groupnorm_bwd_know(p.gamma + first, p.beta + first, p.mean + group, p.rstd + group,
+                           seat.column, l.wide, c);
+        groupnorm_bwd_add<T, SILU>(p.dy + turn.sample * l.dy_sample + first + seat.column,
+                                   l.dy_pitch, p.x + turn.sample * l.x_sample + first + seat.column,
+                                   l.x_pitch, begin + seat.lane, end, l.lanes, c, sum, sum_h);
     }
     groupnorm_join(sum, seat, l, scratch, total);
     groupnorm_join(sum_h, seat, l, scratch, total_h);
     groupnorm_bwd_leave(total, total_h, l, first,
-                        rows + ((int64_t)blockIdx.z * l.chunks + blockIdx.x) * 2 * l.channels);
+                        p.rows + (turn.sample * l.chunks + turn.chunk) * 2 * l.channels);
     for (int g = nn_warp(); g < own; g += (int)blockDim.x / NN_WARP) {
-        const float e = groupnorm_group(total, gamma + first, l, g);
-        const float eh = groupnorm_group(total_h, gamma + first, l, g);
+        const float e = groupnorm_group(total, p.gamma + first, l, g);
+        const float eh = groupnorm_group(total_h, p.gamma + first, l, g);
         const nn_vec<float, 2> out = { { e, eh } };
-        if (nn_lane() == 0) nn_store(part + ((group + g) * l.chunks + blockIdx.x) * 2, out);
+        if (nn_lane() == 0) nn_store(p.part + ((group + g) * l.chunks + turn.chunk) * 2, out);
     }
 }
 
-/* groupnorm_bwd_apply: second of two passes; a block owns what one of groupnorm_bwd_sums owned, the
- * last chunks first: they are what the cache still holds. Traffic: dy and x (in part from the
- * cache) and dx once. */
+/* Second pass: dx of a chunk. */
 template <class T, bool SILU>
-__global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS, 2)
-    groupnorm_bwd_apply(const T *dy, const T *x, const float *gamma, const float *beta,
-                        const float *mean, const float *rstd, const float *part, T *dx,
-                        const groupnorm_layout l)
+__device__ __forceinline__ void groupnorm_bwd_apply(const groupnorm_bwd_call<T> &p,
+                                                    const groupnorm_turn &turn,
+                                                    const groupnorm_layout &l, float *mean_e)
 {
     constexpr int W = nn_wide<T>;
-    NN_SHARED_DYN(float, mean_e);
-    const int own = l.slab / l.wide, first = (int)blockIdx.y * l.slab;
+    const int own = l.slab / l.wide, first = turn.slab * l.slab;
     float *mean_eh = mean_e + own;
-    const int64_t sample = gridDim.z - 1 - blockIdx.z, chunk = gridDim.x - 1 - blockIdx.x;
-    const int64_t group = sample * l.groups + first / l.wide;
+    const int64_t sample = turn.sample, group = sample * l.groups + first / l.wide;
     const float n = (float)l.wide * (float)l.places;
     for (int g = nn_warp(); g < own; g += (int)blockDim.x / NN_WARP) {
         float e = 0, eh = 0;
         for (int64_t k = nn_lane(); k < l.chunks; k += NN_WARP) {
-            const nn_vec<float, 2> v = nn_load<2>(part + ((group + g) * l.chunks + k) * 2);
+            const nn_vec<float, 2> v = nn_load<2>(p.part + ((group + g) * l.chunks + k) * 2);
             e += v.at[0];
             eh += v.at[1];
         }
@@ -215,16 +215,36 @@ __global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS, 2)
     if (!seat.taken) return;
     groupnorm_bwd_channels<W> c;
     float of_e[W], of_eh[W];
-    groupnorm_bwd_know(gamma + first, beta + first, mean + group, rstd + group, seat.column, l.wide,
-                       c);
+    groupnorm_bwd_know(p.gamma + first, p.beta + first, p.mean + group, p.rstd + group, seat.column,
+                       l.wide, c);
     groupnorm_spread(mean_e, seat.column, l.wide, of_e);
     groupnorm_spread(mean_eh, seat.column, l.wide, of_eh);
-    const int64_t begin = chunk * l.chunk;
+    const int64_t begin = turn.chunk * l.chunk;
     const int64_t end = begin + l.chunk < l.places ? begin + l.chunk : l.places;
-    groupnorm_bwd_write<T, SILU>(dy + sample * l.dy_sample + first + seat.column, l.dy_pitch,
-                                 x + sample * l.x_sample + first + seat.column, l.x_pitch,
-                                 dx + sample * l.places * l.channels + first + seat.column,
+    groupnorm_bwd_write<T, SILU>(p.dy + sample * l.dy_sample + first + seat.column, l.dy_pitch,
+                                 p.x + sample * l.x_sample + first + seat.column, l.x_pitch,
+                                 p.dx + sample * l.places * l.channels + first + seat.column,
                                  l.channels, begin + seat.lane, end, l.lanes, c, of_e, of_eh);
+}
+
+/* groupnorm_bwd_twopass: a block owns a chunk of places of a slab in one of two passes; the last
+ * chunks of the first come first in the second: they are what the cache still holds. Traffic: dy
+ * and x twice (in part from the cache), dx once. */
+template <class T, bool SILU>
+__global__ void __launch_bounds__(GROUPNORM_CHUNK_THREADS, 2)
+    groupnorm_bwd_twopass(const groupnorm_bwd_call<T> p, unsigned *counters,
+                          const groupnorm_layout l)
+{
+    NN_SHARED_DYN(float, scratch);
+    const groupnorm_turn turn = groupnorm_draw(l, counters, reinterpret_cast<unsigned *>(scratch));
+    if (turn.second) {
+        groupnorm_await(turn, l);
+        groupnorm_bwd_apply<T, SILU>(p, turn, l, scratch);
+    } else {
+        groupnorm_bwd_sums<T, SILU>(p, turn, l, scratch);
+        groupnorm_tell(turn);
+    }
+    groupnorm_leave(l, counters);
 }
 
 /* -- host -------------------------------------------------------------------------------------- */
@@ -281,7 +301,7 @@ static bool accepts_twopass(const nn_call *c)
 {
     groupnorm_layout l;
     return twopass_layout(c, &l) &&
-           groupnorm_shared(&l, 2, 0) <= (size_t)nn_cuda_of(c)->shared_bytes;
+           groupnorm_shared(&l, 2, 2) <= (size_t)nn_cuda_of(c)->shared_bytes;
 }
 
 /* Rows [2, C] for the parameters. */
@@ -303,7 +323,7 @@ static size_t workspace_twopass(const nn_call *c)
     return (size_t)(row_floats(&l) + l.samples * l.groups * l.chunks * 2) * sizeof(float);
 }
 
-/* The second launch reads dy and x again. */
+/* The second pass reads dy and x again. */
 static double extra_twopass(const nn_call *c)
 {
     return (double)(nn_view_bytes(&c->in[DY]) + nn_view_bytes(&c->in[X])) +
@@ -340,16 +360,18 @@ static nn_status onepass_as(const nn_call *c, const groupnorm_layout &l)
 template <class T, bool SILU>
 static nn_status twopass_as(const nn_call *c, const groupnorm_layout &l)
 {
-    const dim3 grid((unsigned)l.chunks, (unsigned)l.slabs, (unsigned)l.samples);
-    float *rows = static_cast<float *>(c->workspace), *part = rows + row_floats(&l);
-    NN_TRY(NN_LAUNCH((groupnorm_bwd_sums<T, SILU>), grid, GROUPNORM_CHUNK_THREADS,
-                     groupnorm_shared(&l, 2, 0), c, data_in<T>(c, DY), data_in<T>(c, X),
-                     f32_in(c, GAMMA), f32_in(c, BETA), f32_in(c, MEAN), f32_in(c, RSTD), rows,
-                     part, l));
-    return NN_LAUNCH((groupnorm_bwd_apply<T, SILU>), grid, GROUPNORM_CHUNK_THREADS,
-                     2 * (l.slab / l.wide) * sizeof(float), c, data_in<T>(c, DY), data_in<T>(c, X),
-                     f32_in(c, GAMMA), f32_in(c, BETA), f32_in(c, MEAN), f32_in(c, RSTD), part,
-                     static_cast<T *>(c->out[DX].data), l);
+    float *rows = static_cast<float *>(c->workspace);
+    const groupnorm_bwd_call<T> p = { .dy = data_in<T>(c, DY),
+                                      .x = data_in<T>(c, X),
+                                      .gamma = f32_in(c, GAMMA),
+                                      .beta = f32_in(c, BETA),
+                                      .mean = f32_in(c, MEAN),
+                                      .rstd = f32_in(c, RSTD),
+                                      .rows = rows,
+                                      .part = rows + row_floats(&l),
+                                      .dx = static_cast<T *>(c->out[DX].data) };
+    return NN_LAUNCH((groupnorm_bwd_twopass<T, SILU>), groupnorm_turns(&l), GROUPNORM_CHUNK_THREADS,
+                     groupnorm_shared(&l, 2, 2), c, p, nn_cuda_of(c)->arrivals, l);
 }
 
 static nn_status run_slabs(const nn_call *c, const groupnorm_layout &l)

@@ -191,10 +191,10 @@ static void test_sampling(void **unused)
         kind k;
         plan_numbers want;
     } rows[] = {
-        { { "forward, 1 picture", 1, false, false, false }, { 1720, 42, 1115, 416, 3.99, 1.141 } },
-        { { "guided step, 1 picture", 2, .guided = true }, { 1720, 92, 1124, 399, 6.11, 1.171 } },
+        { { "forward, 1 picture", 1, false, false, false }, { 1720, 47, 1115, 386, 3.92, 1.144 } },
+        { { "guided step, 1 picture", 2, .guided = true }, { 1720, 102, 1124, 369, 5.98, 1.175 } },
         { { "guided step, 8 pictures", 16, .guided = true },
-          { 1720, 738, 1124, 399, 32.50, 1.085 } },
+          { 1720, 821, 1124, 369, 31.49, 1.088 } },
     };
     (void)unused;
     for (int i = 0; i < NN_COUNT(rows); i++) expect(&rows[i].k, &rows[i].want);
@@ -206,15 +206,15 @@ static void test_training(void **unused)
         kind k;
         plan_numbers want;
     } rows[] = {
-        { { "training, 1", 1, .training = true }, { 17686, 818, 117, 2440, 57.44, 1.233 } },
-        { { "training, 8", 8, .training = true }, { 17686, 6549, 117, 2440, 103.40, 1.220 } },
-        { { "training, 16", 16, .training = true }, { 17686, 13098, 117, 2440, 153.75, 1.197 } },
+        { { "training, 1", 1, .training = true }, { 17686, 805, 117, 2348, 57.22, 1.234 } },
+        { { "training, 8", 8, .training = true }, { 17686, 6442, 117, 2348, 101.66, 1.224 } },
+        { { "training, 16", 16, .training = true }, { 17686, 12885, 117, 2348, 150.26, 1.203 } },
         { { "training, 1, recomputed", 1, .training = true, .recompute = true },
-          { 17686, 160, 117, 3012, 62.52, 1.259 } },
+          { 17686, 157, 117, 2903, 62.30, 1.260 } },
         { { "training, 8, recomputed", 8, .training = true, .recompute = true },
-          { 17686, 1285, 117, 3012, 121.20, 1.221 } },
+          { 17686, 1263, 117, 2903, 119.46, 1.225 } },
         { { "training, 16, recomputed", 16, .training = true, .recompute = true },
-          { 17686, 2571, 117, 3012, 185.03, 1.186 } },
+          { 17686, 2526, 117, 2903, 181.54, 1.191 } },
     };
     (void)unused;
     for (int i = 0; i < NN_COUNT(rows); i++) expect(&rows[i].k, &rows[i].want);

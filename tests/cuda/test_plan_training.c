@@ -35,7 +35,9 @@ static void usual_kernels(void **state)
         plan_recap("null", batches[i / 2], i % 2, &without);
         assert_int_equal(with.state_bytes, without.state_bytes);
         assert_int_equal(with.beside_bytes, without.beside_bytes);
-        assert_int_equal(with.activation_bytes, without.activation_bytes);
+        /* Parts of concatenations that the kernels write in place. */
+        assert_in_range(with.activation_bytes, without.activation_bytes / 25 * 24,
+                        without.activation_bytes);
         assert_float_equal(with.pass.flops, without.pass.flops, 1);
         assert_in_range(with.workspace_bytes, PLAN_USUAL_WORKSPACE / 2, PLAN_USUAL_WORKSPACE);
         const double guess = plan_usual_seconds(&without, &rates) / with.pass.seconds;

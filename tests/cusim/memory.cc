@@ -18,7 +18,7 @@ namespace
 {
 
 constexpr size_t guard = 256, alignment = 256, page = 4096;
-constexpr size_t default_mib = 2048;
+constexpr size_t default_mib = 8192; // of addresses: what is not allocated costs nothing
 
 struct region {
     char *base = nullptr;
