@@ -2,10 +2,9 @@
  *
  * The transformed weights, four times as many as the plain ones, are never kept. A block of the
  * weights is transformed into a cache, a third of the 36 places at a time, where it is used: that
- * costs about a hundred instructions for what then takes 36 for every tile. A frozen plan packs the
- * plain weights in panels of some channels out, in f32, or rounded to bf16; otherwise each block is
- * packed when its turn comes. Few tiles therefore wait for no more memory than a direct
- * convolution.
+ * costs about a hundred instructions for what then takes 36 for every tile. Frozen plans pack the
+ * plain weights in panels of some channels out, in f32 or rounded to bf16; other plans do so in
+ * every run. So no size of images has to wait for more memory than a direct convolution takes.
  *
  * Tiles are cut into chunks, of which as many are in work as there are threads. In each round tiles
  * of x are transformed first; then each item of work is a panel of a chunk: 36 matrix products, and
@@ -23,9 +22,8 @@ enum {
     PASS = 2 * NN_WINO_IN,           /* places whose weights are transformed at once */
     PANEL = NN_WINO_VECS * NN_LANES, /* channels out */
     DEPTH = 64,                      /* channels in of a block */
-    BLOCK = DEPTH * TAPS * PANEL,
-    GRAIN = 4,       /* tiles of a chunk are a multiple of it */
-    MOST_TILES = 64, /* of a chunk */
+    GRAIN = 4,                       /* tiles of a chunk are a multiple of it */
+    MOST_TILES = 64,                 /* of a chunk */
     /* Planes of a multiple of 4 KB would fall on the same lines of the first cache. */
     U_PLANE = DEPTH * PANEL + NN_LANES
 };
@@ -42,7 +40,8 @@ typedef struct job {
     int64_t m_plane, scratch;     /* products of a place; floats of a thread */
     int64_t first;                /* chunk of this round */
     float *v;                     /* [chunk of the round][block][place][tile][channel in] */
-    float *scratches;             /* of each thread: transformed weights, products, a block */
+    float *scratches;             /* of each thread: transformed weights, products */
+    char *packed;                 /* weights */
 } job;
 
 static int64_t parts(int64_t n, int64_t size)
@@ -71,9 +70,7 @@ static job job_of(const nn_call *c, bool backward)
     j.v_plane = j.chunk * DEPTH + NN_LANES;
     j.v_floats = j.blocks * NN_WINO_PLACES * j.v_plane;
     j.m_plane = j.chunk * PANEL + NN_LANES;
-    j.scratch = PASS * U_PLANE + NN_WINO_PLACES * j.m_plane + (c->frozen ? 0 : BLOCK);
-    j.v = c->workspace;
-    j.scratches = j.v ? j.v + j.round * j.v_floats : NULL;
+    j.scratch = PASS * U_PLANE + NN_WINO_PLACES * j.m_plane;
     return j;
 }
 
@@ -89,37 +86,60 @@ static int64_t width_of(const job *j, int64_t panel)
 
 /* -- weights */
 
-/* Channels in [d, d + depth) of a panel as [channel in][tap][channel out of the panel]. */
-NN_INLINE void pack_block(const job *j, int64_t panel, int64_t d, int64_t depth, bool rounded,
-                          void *to)
+static char *panel_at(const job *j, int64_t panel)
 {
-    enum { STRETCH = 2 * TAPS }; /* numbers that a row gives before the next has its turn */
-    const float *w = j->c->in[W].data;
-    const int64_t width = width_of(j, panel), o0 = panel * PANEL;
-    for (int64_t at = 0; at < depth * TAPS; at += STRETCH)
-        for (int64_t o = 0; o < width; o++)
-            for (int64_t i = at; i < nn_min(at + STRETCH, depth * TAPS); i++) {
-                const int64_t in = d + i / TAPS, tap = i % TAPS;
-                const float value = j->backward ? w[(in * j->out + o0 + o) * TAPS + TAPS - 1 - tap]
-                                                : w[((o0 + o) * j->channels + d) * TAPS + i];
-                if (rounded)
-                    ((uint16_t *)to)[i * width + o] = nn_f32_to_bf16(value);
-                else
-                    ((float *)to)[i * width + o] = value;
-            }
+    const int64_t size = halves(j->c) ? sizeof(uint16_t) : sizeof(float);
+    return j->packed + panel * PANEL * j->channels * TAPS * size;
 }
 
-static void pack_panels(void *ctx, int thread, int64_t begin, int64_t end)
+/* A panel as [channel in][tap][channel out of the panel], squares of the rows as they are
+ * published, which are fetched well before their turn comes. */
+NN_INLINE void pack_panel(const job *j, int64_t panel, bool rounded)
+{
+    enum { AHEAD = 128 };
+    const int64_t width = width_of(j, panel), row = j->channels * TAPS;
+    const float *w = (const float *)j->c->in[W].data + panel * PANEL * row;
+    char *to = panel_at(j, panel);
+    for (int64_t i = 0; i < row; i += NN_LANES)
+        for (int64_t o = 0; o < width; o += NN_LANES) {
+            nn_vf square[NN_LANES];
+            const float *from = w + o * row + i;
+            for (int k = 0; k < NN_LANES; k++) __builtin_prefetch(from + k * row + AHEAD);
+            nn_transpose(from, row, square);
+            for (int k = 0; k < NN_LANES; k++)
+                if (rounded)
+                    for (int lane = 0; lane < NN_LANES; lane++)
+                        ((uint16_t *)to)[(i + k) * width + o + lane] =
+                            nn_f32_to_bf16(square[k][lane]);
+                else
+                    nn_store((float *)to + (i + k) * width + o, square[k]);
+        }
+}
+
+/* The same of the convolution that gives dx. */
+static void pack_turned(const job *j, int64_t panel)
+{
+    const int64_t width = width_of(j, panel);
+    float *to = (float *)panel_at(j, panel);
+    for (int64_t i = 0; i < j->channels; i++, to += TAPS * width) {
+        const float *from = (const float *)j->c->in[W].data + (i * j->out + panel * PANEL) * TAPS;
+        for (int64_t o = 0; o < width; o++)
+            for (int tap = 0; tap < TAPS; tap++)
+                to[(TAPS - 1 - tap) * width + o] = from[o * TAPS + tap];
+    }
+}
+
+static void pack(void *ctx, int thread, int64_t begin, int64_t end)
 {
     const job *j = ctx;
     (void)thread;
-    for (int64_t panel = begin; panel < end; panel++) {
-        const int64_t at = panel * PANEL * j->channels * TAPS;
-        if (halves(j->c))
-            pack_block(j, panel, 0, j->channels, true, (uint16_t *)j->c->packed + at);
+    for (int64_t panel = begin; panel < end; panel++)
+        if (j->backward)
+            pack_turned(j, panel);
+        else if (halves(j->c))
+            pack_panel(j, panel, true);
         else
-            pack_block(j, panel, 0, j->channels, false, (float *)j->c->packed + at);
-    }
+            pack_panel(j, panel, false);
 }
 
 NN_INLINE nn_vf load_rounded(const uint16_t *p)
@@ -252,24 +272,6 @@ static void fetch(const char *w, int64_t bytes, int64_t part)
         __builtin_prefetch(w + at, 0, 2);
 }
 
-/* Block d of a panel: from packed memory, where the next one is fetched too, or packed into it. */
-typedef struct block {
-    const char *w;
-    int64_t depth, bytes;
-} block;
-
-static block block_at(const job *j, int64_t panel, int64_t d, float *packed)
-{
-    const int64_t width = width_of(j, panel), size = halves(j->c) ? 2 : 4;
-    block b = { .w = (const char *)packed, .depth = nn_min(DEPTH, j->channels - d) };
-    b.bytes = b.depth * TAPS * width * size;
-    if (j->c->frozen)
-        b.w = (const char *)j->c->packed + (panel * PANEL * j->channels + d * width) * TAPS * size;
-    else
-        pack_block(j, panel, d, b.depth, false, packed);
-    return b;
-}
-
 /* The sums of a panel over all channels in, into m. */
 static void multiply_panel(const job *j, int64_t panel, const float *v, int64_t tiles, float *u,
                            float *m)
@@ -278,15 +280,17 @@ static void multiply_panel(const job *j, int64_t panel, const float *v, int64_t 
     static transform_fn *const by_pair[2][3] = { { transform_0, transform_1, transform_2 },
                                                  { transform_rounded_0, transform_rounded_1,
                                                    transform_rounded_2 } };
-    const int64_t width = width_of(j, panel);
+    const int64_t width = width_of(j, panel), size = halves(j->c) ? 2 : 4;
+    const char *w = panel_at(j, panel);
     for (int64_t d = 0; d < j->channels; d += DEPTH) {
-        const block b = block_at(j, panel, d, m + NN_WINO_PLACES * j->m_plane);
+        const int64_t depth = nn_min(DEPTH, j->channels - d), bytes = depth * TAPS * width * size;
         for (int place = 0; place < NN_WINO_PLACES; place++, v += j->v_plane) {
-            if (place % PASS == 0) by_pair[halves(j->c)][place / PASS](b.w, b.depth, width, u);
-            if (j->c->frozen) fetch(b.w + b.bytes, b.bytes, place);
-            by_vecs[width / NN_LANES - 1](tiles, v, u + place % PASS * U_PLANE, b.depth,
+            if (place % PASS == 0) by_pair[halves(j->c)][place / PASS](w, depth, width, u);
+            fetch(w + bytes, bytes, place);
+            by_vecs[width / NN_LANES - 1](tiles, v, u + place % PASS * U_PLANE, depth,
                                           m + place * j->m_plane, d > 0);
         }
+        w += bytes;
     }
 }
 
@@ -396,12 +400,12 @@ nn_status NN_CPU_NAME(conv2d_winograd_prepare)(nn_call *c)
     return NN_OK;
 }
 
-/* The same for both directions but for channels, of which v depends on those in. */
 static size_t workspace(const nn_call *c, bool backward)
 {
     const job j = job_of(c, backward);
-    const int64_t threads = nn_pool_threads(c->pool);
-    return (size_t)(j.round * j.v_floats + threads * j.scratch) * sizeof(float);
+    const int64_t scratches = nn_pool_threads(c->pool) * j.scratch;
+    const int64_t packed = c->frozen ? 0 : j.channels * j.out * TAPS;
+    return (size_t)(j.round * j.v_floats + scratches + packed) * sizeof(float);
 }
 
 size_t NN_CPU_NAME(conv2d_winograd_workspace)(const nn_call *c)
@@ -416,7 +420,12 @@ size_t NN_CPU_NAME(conv2d_bwd_x_winograd_workspace)(const nn_call *c)
 
 static nn_status run(job j)
 {
-    if (j.c->frozen && j.c->repack) nn_pool_for(j.c->pool, j.panels, 1, pack_panels, &j);
+    const bool frozen = j.c->frozen;
+    j.v = j.c->workspace;
+    j.scratches = j.v + j.round * j.v_floats;
+    j.packed =
+        frozen ? j.c->packed : (char *)(j.scratches + nn_pool_threads(j.c->pool) * j.scratch);
+    if (!frozen || j.c->repack) nn_pool_for(j.c->pool, j.panels, 1, pack, &j);
     for (; j.first < j.chunks; j.first += j.round) {
         const int64_t chunks = nn_min(j.round, j.chunks - j.first);
         const int64_t tiles = nn_min(chunks * j.chunk, j.tiles - j.first * j.chunk);
