@@ -1,13 +1,18 @@
-/* conv2d on the cpu: see onednn/conv2d.c and onednn/conv2d_columns.c. */
-#include "kernels/cpu/cpu.h"
+/* conv2d on the cpu: see conv2d_winograd.c, onednn/conv2d_columns.c and onednn/conv2d.c. */
+#include "kernels/cpu/conv2d_winograd.h"
 #include "kernels/cpu/onednn/onednn.h"
 
 const nn_kernel NN_CPU_NAME(conv2d)[] = {
+    { .name = "conv2d_bf16_winograd",
+      .accepts = NN_CPU_NAME(conv2d_winograd_bf16_accepts),
+      .prepare = NN_CPU_NAME(conv2d_winograd_prepare),
+      .workspace = NN_CPU_NAME(conv2d_winograd_workspace),
+      .run = NN_CPU_NAME(conv2d_winograd_run) },
     { .name = "conv2d_f32_winograd",
-      .accepts = nn_dnnl_conv2d_winograd_accepts,
-      .prepare = nn_dnnl_conv2d_winograd_prepare,
-      .run = nn_dnnl_conv2d_winograd_run,
-      .release = nn_dnnl_conv2d_winograd_release },
+      .accepts = NN_CPU_NAME(conv2d_winograd_accepts),
+      .prepare = NN_CPU_NAME(conv2d_winograd_prepare),
+      .workspace = NN_CPU_NAME(conv2d_winograd_workspace),
+      .run = NN_CPU_NAME(conv2d_winograd_run) },
     NN_DNNL_KERNEL("conv2d_f32_columns", nn_dnnl_conv2d_columns_accepts,
                    nn_dnnl_conv2d_columns_prepare, nn_dnnl_conv2d_columns_run),
     NN_DNNL_KERNEL("conv2d_bf16_direct", nn_dnnl_conv2d_bf16_accepts, nn_dnnl_conv2d_bf16_prepare,
@@ -17,8 +22,10 @@ const nn_kernel NN_CPU_NAME(conv2d)[] = {
     { 0 }
 };
 const nn_kernel NN_CPU_NAME(conv2d_bwd_x)[] = {
-    NN_DNNL_KERNEL("conv2d_bwd_x_f32_winograd", nn_dnnl_conv2d_bwd_x_winograd_accepts,
-                   nn_dnnl_conv2d_bwd_x_winograd_prepare, nn_dnnl_run),
+    { .name = "conv2d_bwd_x_f32_winograd",
+      .accepts = NN_CPU_NAME(conv2d_bwd_x_winograd_accepts),
+      .workspace = NN_CPU_NAME(conv2d_bwd_x_winograd_workspace),
+      .run = NN_CPU_NAME(conv2d_bwd_x_winograd_run) },
     NN_DNNL_KERNEL("conv2d_bwd_x_f32_columns", nn_dnnl_conv2d_bwd_x_columns_accepts,
                    nn_dnnl_conv2d_bwd_x_columns_prepare, nn_dnnl_conv2d_bwd_x_columns_run),
     NN_DNNL_KERNEL("conv2d_bwd_x_bf16_direct", nn_dnnl_conv2d_bf16_accepts,

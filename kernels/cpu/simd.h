@@ -131,6 +131,45 @@ NN_INLINE float nn_hmax(nn_vf v)
     return x[0];
 }
 
+/* a0 b0 a1 b1 ... of the lower halves, and of the upper ones. */
+NN_INLINE nn_vf nn_zip_low(nn_vf a, nn_vf b)
+{
+#if defined(__AVX512F__)
+    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+#elif defined(__AVX2__)
+    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+#else
+    return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+#endif
+}
+
+NN_INLINE nn_vf nn_zip_high(nn_vf a, nn_vf b)
+{
+#if defined(__AVX512F__)
+    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
+                                   31);
+#elif defined(__AVX2__)
+    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+    return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+#endif
+}
+
+/* to[i] lane k = from[k * stride + i]: a square of lanes, turned by shuffling the rows of its upper
+ * half into those of its lower half, again and again. */
+NN_INLINE void nn_transpose(const float *from, int64_t stride, nn_vf to[NN_LANES])
+{
+    for (int k = 0; k < NN_LANES; k++) to[k] = nn_load(from + k * stride);
+    for (int size = 1; size < NN_LANES; size *= 2) {
+        nn_vf row[NN_LANES];
+        for (int k = 0; k < NN_LANES; k++) row[k] = to[k];
+        for (int k = 0; k < NN_LANES / 2; k++) {
+            to[2 * k] = nn_zip_low(row[k], row[k + NN_LANES / 2]);
+            to[2 * k + 1] = nn_zip_high(row[k], row[k + NN_LANES / 2]);
+        }
+    }
+}
+
 /* x clamped to where f32 powers end, NaN kept. */
 NN_INLINE nn_vf nn_vclamp(nn_vf x, float low, float high)
 {

@@ -159,13 +159,25 @@ static void parts_of_vectors(void **state)
     }
 }
 
+static void squares_turn(void **state)
+{
+    (void)state;
+    enum { STRIDE = NN_LANES + 3 };
+    float x[NN_LANES * STRIDE];
+    nn_vf v[NN_LANES];
+    for (int i = 0; i < NN_LANES * STRIDE; i++) x[i] = (float)i;
+    nn_transpose(x, STRIDE, v);
+    for (int i = 0; i < NN_LANES; i++)
+        for (int k = 0; k < NN_LANES; k++) assert_true(v[i][k] == x[k * STRIDE + i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exp_is_exact_to_an_ulp), cmocka_unit_test(sigmoid_and_silu),
         cmocka_unit_test(tanh_near_and_far),      cmocka_unit_test(gelu_scales_with_x),
         cmocka_unit_test(erf_and_exp2_portable),  cmocka_unit_test(ends_of_the_range),
-        cmocka_unit_test(parts_of_vectors),
+        cmocka_unit_test(parts_of_vectors),       cmocka_unit_test(squares_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,14 +1,13 @@
 /* conv2d and its gradients as convolutions of oneDNN.
  *
- * "direct" works on channels-last images as they lie. "winograd" is F(4x4, 3x3), or F(2x2, 3x3)
- * where the library prefers it: a third of the multiplications, but images go through the blocked
- * layout of the library, by copies in the workspace. Weights are packed once in frozen plans and in
- * every run otherwise. Shift and residual are written to the result first, and the convolution adds
- * to that; a residual whose storage the result takes over is not even copied. In frozen plans large
- * images go through Winograd's convolution in strips of rows, so that the copies stay small.
+ * "direct" works on channels-last images as they lie; "bf16" is the same with rounded operands, at
+ * twice the speed. Weights are packed once in frozen plans and in every run otherwise. Shift and
+ * residual are written to the result first, and the convolution adds to that; a residual whose
+ * storage the result takes over is not even copied.
  *
- * "bf16" is direct with rounded operands, at twice the speed of f32. Winograd in f32 is faster
- * still and more exact, and so comes first where it is worth its memory. */
+ * "winograd", for dw alone, is F(4x4, 3x3), or F(2x2, 3x3) where the library prefers it: a third of
+ * the multiplications, but images go through the blocked layout of the library, by copies in the
+ * workspace. */
 #include <string.h>
 
 #include "engine/base/alloc.h"
@@ -168,9 +167,8 @@ static bool accumulates(const nn_call *c)
 
 static nn_status describe_forward(const nn_call *c, const conv *v, dnnl_primitive_desc_t *out)
 {
-    bool in_place = v->how.alg == dnnl_convolution_direct;
     return describe(c, v, c->frozen ? dnnl_forward_inference : dnnl_forward_training,
-                    nn_present(&c->in[B]), accumulates(c) && in_place, out);
+                    nn_present(&c->in[B]), accumulates(c), out);
 }
 
 static conv forward_conv(const nn_call *c, way how)
@@ -311,36 +309,22 @@ static nn_status prepare(nn_call *c, const direction *d, way how)
     return status;
 }
 
-/* Measured on AVX-512: twice to three times as fast as direct from 32 channels on, images of any
- * size. What it costs is the transform of the weights, four times their size. A training plan makes
- * it in every run, which 512 places repay. A frozen plan keeps it: time saved per byte kept grows
- * with the places, so it is kept for 1024 of them, or where the weights are small. A compact plan
- * keeps it where the 36 numbers for each pair of channels are fewer than those of the images, and
- * not where weights could be kept in bf16. */
-static bool repays(const nn_call *c, dnnl_dim_t places, dnnl_dim_t from, dnnl_dim_t to)
+/* Measured on AVX-512: it transforms images, gradients and weights, which enough places repay. */
+static bool wins(const conv *v, const nn_conv2d_params *p)
 {
-    if (!c->frozen) return places >= 512;
-    if (!c->compact) return from * to <= 512 * 512 || places >= 1024;
-    return c->arithmetic != NN_BF16 && 36 * from * to <= places * (from + to);
-}
-
-/* The transform wants weights as published. */
-static bool wins(const nn_call *c, const conv *v)
-{
-    const nn_conv2d_params *p = c->params;
     const dnnl_dim_t *w = v->w.dims, *y = v->y.dims;
-    bool repaid = repays(c, y[0] * y[2] * y[3], w[1], w[0]);
     return w[2] == 3 && w[3] == 3 && p->stride == 1 && y[2] >= 4 && y[3] >= 4 && w[0] >= 32 &&
-           w[1] >= 32 && w[0] % 16 == 0 && w[1] % 16 == 0 && v->plain_w && repaid;
+           w[1] >= 32 && w[0] % 16 == 0 && w[1] % 16 == 0 && v->plain_w &&
+           y[0] * y[2] * y[3] >= 512;
 }
 
-static bool winograd(const nn_call *c, const direction *d)
+bool nn_dnnl_conv2d_bwd_w_winograd_accepts(const nn_call *c)
 {
     dnnl_primitive_desc_t pd;
     if (!nn_dnnl_conv2d_accepts(c)) return false;
-    conv v = d->geometry(c, blocked);
-    if (!wins(c, &v)) return false;
-    if (d->describe(c, &v, &pd) != NN_OK) {
+    conv v = bwd_w_conv(c, blocked);
+    if (!wins(&v, c->params)) return false;
+    if (describe_bwd_w(c, &v, &pd) != NN_OK) {
         nn_error_clear(); /* this processor has none: not an error */
         return false;
     }
@@ -348,127 +332,9 @@ static bool winograd(const nn_call *c, const direction *d)
     return true;
 }
 
-/* -- Winograd forward, in strips */
-
-enum { STRIP_PLACES = 8192, FIRST = 0, MIDDLE, LAST, PARTS };
-
-/* A convolution cut into n strips of so many rows of the result: the first, those in the middle,
- * which are all alike, and the last; n = 1: the first is all of it. */
-typedef struct strips {
-    int64_t n, rows;
-    void *programs[PARTS];
-} strips;
-
-/* Equal strips that begin where tiles of 4 x 4 do, or one. */
-static strips cut(const nn_call *c)
+nn_status nn_dnnl_conv2d_bwd_w_winograd_prepare(nn_call *c)
 {
-    const int64_t *y = c->out[0].dim;
-    strips s = { .n = 1, .rows = y[1] };
-    for (int64_t rows = y[1] / 2 / 4 * 4; rows >= 4 && c->frozen; rows -= 4) {
-        if (y[0] * s.rows * y[2] <= STRIP_PLACES) break;
-        if (y[1] % rows == 0) s = (strips){ .n = y[1] / rows, .rows = rows };
-    }
-    return s;
-}
-
-static int part_of(const strips *s, int64_t strip)
-{
-    return strip == 0 ? FIRST : strip == s->n - 1 ? LAST : MIDDLE;
-}
-
-/* Addresses of calls that are being prepared are none yet. */
-static void *moved(void *data, int64_t elems)
-{
-    return (void *)((uintptr_t)data + (uintptr_t)elems * sizeof(float));
-}
-
-/* The call for one strip; `p` becomes its parameters. */
-static nn_call strip_of(const nn_call *c, const strips *s, int64_t strip, nn_conv2d_params *p)
-{
-    nn_call part = *c;
-    nn_view *x = &part.in[X], *y = &part.out[0];
-    *p = *(const nn_conv2d_params *)c->params;
-    const int64_t begin = strip * s->rows - p->top, end = begin + s->rows + 2; /* rows of x */
-    const int64_t first = nn_max(begin, 0), last = nn_min(end, x->dim[1]);
-    p->top = (int)(first - begin);
-    p->bottom = (int)(end - last);
-    x->data = moved(x->data, first * x->stride[1]);
-    x->dim[1] = last - first;
-    y->data = moved(y->data, strip * s->rows * y->stride[1]);
-    y->dim[1] = s->rows;
-    part.params = p;
-    part.repack &= strip == 0;
-    part.state = s->programs[part_of(s, strip)];
-    return part;
-}
-
-/* The layouts of the weights for all strips, which share them, must be the same. */
-static bool share_weights(const nn_call *c, const strips *s)
-{
-    nn_conv2d_params p;
-    dnnl_memory_desc_t layouts[PARTS];
-    for (int64_t strip = 0; strip < nn_min(s->n, PARTS); strip++) {
-        dnnl_primitive_desc_t pd;
-        const nn_call part = strip_of(c, s, strip == LAST ? s->n - 1 : strip, &p);
-        const conv v = forward_conv(&part, blocked);
-        if (describe_forward(&part, &v, &pd) != NN_OK) {
-            nn_error_clear();
-            return false;
-        }
-        layouts[strip] = *wanted(pd, dnnl_query_weights_md);
-        dnnl_primitive_desc_destroy(pd);
-        if (!dnnl_memory_desc_equal(&layouts[strip], &layouts[FIRST])) return false;
-    }
-    return true;
-}
-
-static nn_status prepare_strip(nn_call *c, strips *s, int64_t strip)
-{
-    nn_conv2d_params p;
-    nn_call part = strip_of(c, s, strip, &p);
-    part.packed_bytes = part.workspace_bytes = 0;
-    nn_status status = prepare(&part, &forward, blocked);
-    s->programs[part_of(s, strip)] = part.state;
-    c->workspace_bytes = nn_max(c->workspace_bytes, part.workspace_bytes);
-    c->repack_bytes = nn_max(c->repack_bytes, part.repack_bytes);
-    c->packed_bytes = part.packed_bytes;
-    c->packed_in = part.packed_in;
-    return status;
-}
-
-nn_status nn_dnnl_conv2d_winograd_prepare(nn_call *c)
-{
-    strips *s = nn_alloc(1, sizeof(*s));
-    NN_NEED(s);
-    c->state = s;
-    *s = cut(c);
-    if (!share_weights(c, s)) *s = (strips){ .n = 1, .rows = c->out[0].dim[1] };
-    NN_TRY(prepare_strip(c, s, 0));
-    if (s->n > 2) NN_TRY(prepare_strip(c, s, 1));
-    return s->n > 1 ? prepare_strip(c, s, s->n - 1) : NN_OK;
-}
-
-nn_status nn_dnnl_conv2d_winograd_run(const nn_call *c)
-{
-    const strips *s = c->state;
-    nn_conv2d_params p;
-    nn_dnnl_conv2d_prefill(c);
-    for (int64_t strip = 0; strip < s->n; strip++) {
-        const nn_call part = strip_of(c, s, strip, &p);
-        NN_TRY(nn_dnnl_run(&part));
-    }
-    return NN_OK;
-}
-
-void nn_dnnl_conv2d_winograd_release(nn_call *c)
-{
-    strips *s = c->state;
-    for (int i = 0; s && i < PARTS; i++) {
-        nn_call part = { .state = s->programs[i] };
-        nn_dnnl_release(&part);
-    }
-    nn_free(s);
-    c->state = NULL;
+    return prepare(c, &bwd_w, blocked);
 }
 
 #define KERNELS(op, d)                                                                             \
@@ -479,21 +345,7 @@ void nn_dnnl_conv2d_winograd_release(nn_call *c)
     nn_status nn_dnnl_##op##_bf16_prepare(nn_call *c)                                              \
     {                                                                                              \
         return prepare(c, &(d), bf16);                                                             \
-    }                                                                                              \
-    bool nn_dnnl_##op##_winograd_accepts(const nn_call *c)                                         \
-    {                                                                                              \
-        return winograd(c, &(d));                                                                  \
     }
 KERNELS(conv2d, forward)
 KERNELS(conv2d_bwd_x, bwd_x)
 KERNELS(conv2d_bwd_w, bwd_w)
-
-nn_status nn_dnnl_conv2d_bwd_x_winograd_prepare(nn_call *c)
-{
-    return prepare(c, &bwd_x, blocked);
-}
-
-nn_status nn_dnnl_conv2d_bwd_w_winograd_prepare(nn_call *c)
-{
-    return prepare(c, &bwd_w, blocked);
-}

@@ -118,13 +118,7 @@ nn_status nn_dnnl_conv2d_bwd_w_columns_run(const nn_call *c) NN_CHECKED;
 /* What the forward convolution adds to is in the result: shift and residual. */
 void nn_dnnl_conv2d_prefill(const nn_call *c);
 
-bool nn_dnnl_conv2d_winograd_accepts(const nn_call *c); /* where it is faster as well */
-bool nn_dnnl_conv2d_bwd_x_winograd_accepts(const nn_call *c);
-bool nn_dnnl_conv2d_bwd_w_winograd_accepts(const nn_call *c);
-nn_status nn_dnnl_conv2d_winograd_prepare(nn_call *c) NN_CHECKED;
-nn_status nn_dnnl_conv2d_winograd_run(const nn_call *c) NN_CHECKED;
-void nn_dnnl_conv2d_winograd_release(nn_call *c);
-nn_status nn_dnnl_conv2d_bwd_x_winograd_prepare(nn_call *c) NN_CHECKED;
+bool nn_dnnl_conv2d_bwd_w_winograd_accepts(const nn_call *c); /* where it is faster as well */
 nn_status nn_dnnl_conv2d_bwd_w_winograd_prepare(nn_call *c) NN_CHECKED;
 
 #endif
