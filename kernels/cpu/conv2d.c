@@ -7,6 +7,7 @@ const nn_kernel NN_CPU_NAME(conv2d)[] = {
       .accepts = nn_dnnl_conv2d_winograd_accepts,
       .prepare = nn_dnnl_conv2d_winograd_prepare,
       .run = nn_dnnl_conv2d_winograd_run,
+      .pack = nn_dnnl_conv2d_winograd_pack,
       .release = nn_dnnl_conv2d_winograd_release },
     NN_DNNL_KERNEL("conv2d_bf16_direct", nn_dnnl_conv2d_bf16_accepts, nn_dnnl_conv2d_bf16_prepare,
                    nn_dnnl_conv2d_run),

@@ -235,9 +235,8 @@ static void prefill_rows(void *ctx, int thread, int64_t begin, int64_t end)
 
 static void prefill(const nn_call *c)
 {
-    const nn_view *y = &c->out[0];
-    bool taken_over = nn_present(&c->in[RESIDUAL]) && c->in[RESIDUAL].data == y->data;
-    if (nn_present(&c->in[SHIFT]) || (nn_present(&c->in[RESIDUAL]) && !taken_over))
+    const nn_view *y = &c->out[0], *residual = &c->in[RESIDUAL];
+    if (nn_present(&c->in[SHIFT]) || (nn_present(residual) && residual->data != y->data))
         nn_pool_for(c->pool, y->dim[0] * y->dim[1], 1, prefill_rows, (void *)c);
 }
 
@@ -327,11 +326,10 @@ static bool repays(const nn_call *c, dnnl_dim_t places, dnnl_dim_t from, dnnl_di
 /* The transform wants weights as published. */
 static bool wins(const nn_call *c, const conv *v)
 {
-    const nn_conv2d_params *p = c->params;
     const dnnl_dim_t *w = v->w.dims, *y = v->y.dims;
-    bool repaid = repays(c, y[0] * y[2] * y[3], w[1], w[0]);
-    return w[2] == 3 && w[3] == 3 && p->stride == 1 && y[2] >= 4 && y[3] >= 4 && w[0] >= 32 &&
-           w[1] >= 32 && w[0] % 16 == 0 && w[1] % 16 == 0 && v->plain_w && repaid;
+    return w[2] == 3 && w[3] == 3 && v->strides[0] == 1 && y[2] >= 4 && y[3] >= 4 && w[0] >= 32 &&
+           w[1] >= 32 && w[0] % 16 == 0 && w[1] % 16 == 0 && v->plain_w &&
+           repays(c, y[0] * y[2] * y[3], w[1], w[0]);
 }
 
 static bool winograd(const nn_call *c, const direction *d)
@@ -397,7 +395,6 @@ static nn_call strip_of(const nn_call *c, const strips *s, int64_t strip, nn_con
     y->data = moved(y->data, strip * s->rows * y->stride[1]);
     y->dim[1] = s->rows;
     part.params = p;
-    part.repack &= strip == 0;
     part.state = s->programs[part_of(s, strip)];
     return part;
 }
@@ -448,6 +445,13 @@ nn_status nn_dnnl_conv2d_winograd_prepare(nn_call *c)
     return s->n > 1 ? prepare_strip(c, s, s->n - 1) : NN_OK;
 }
 
+nn_status nn_dnnl_conv2d_winograd_pack(const nn_call *c)
+{
+    nn_conv2d_params p;
+    const nn_call part = strip_of(c, c->state, 0, &p);
+    return nn_dnnl_run_packing(&part);
+}
+
 nn_status nn_dnnl_conv2d_winograd_run(const nn_call *c)
 {
     const strips *s = c->state;
@@ -484,16 +488,13 @@ void nn_dnnl_conv2d_winograd_release(nn_call *c)
     {                                                                                              \
         return winograd(c, &(d));                                                                  \
     }
+#define WHOLE_WINOGRAD(op, d)                                                                      \
+    nn_status nn_dnnl_##op##_winograd_prepare(nn_call *c)                                          \
+    {                                                                                              \
+        return prepare(c, &(d), blocked);                                                          \
+    }
 KERNELS(conv2d, forward)
 KERNELS(conv2d_bwd_x, bwd_x)
 KERNELS(conv2d_bwd_w, bwd_w)
-
-nn_status nn_dnnl_conv2d_bwd_x_winograd_prepare(nn_call *c)
-{
-    return prepare(c, &bwd_x, blocked);
-}
-
-nn_status nn_dnnl_conv2d_bwd_w_winograd_prepare(nn_call *c)
-{
-    return prepare(c, &bwd_w, blocked);
-}
+WHOLE_WINOGRAD(conv2d_bwd_x, bwd_x)
+WHOLE_WINOGRAD(conv2d_bwd_w, bwd_w)
