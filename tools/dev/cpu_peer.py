@@ -239,7 +239,9 @@ def start_once(dtype):
         process.kill()
         if not told:
             return {"error": (process.stderr.read().strip().splitlines() or ["it told of no start"])[-1]}
-        return {**ended(process, began), **{k: v for k, v in json.loads(told).items() if k != "what"}}
+        told = json.loads(told)
+        parts = {part: told[part] for part in ("opening", "prompts", "packing")}
+        return {**ended(process, began), **parts, "seconds": told["age"], "cpu_seconds": told["cpu_seconds"]}
 
 
 def start(_, case, dtype):
