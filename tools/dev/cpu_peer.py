@@ -2,7 +2,7 @@
 """Compares recap-bench and recap-sample with PyTorch, and if asked with torch.compile, OpenVINO and stable-diffusion.cpp,
 on this machine: same shapes, same number of threads, one after the other.
 
-    python3 -m venv VENV && VENV/bin/pip install torch diffusers transformers openvino stable-diffusion-cpp-python
+    python3 -m venv VENV && VENV/bin/pip install torch diffusers transformers accelerate openvino stable-diffusion-cpp-python
     VENV/bin/python tools/dev/cpu_peer.py [--threads 1] [--runs 2] [--dtype f32] [--compile] [--openvino] [--sdcpp] \\
         [--model DIR] [--steps 20] [--json FILE] [--markdown FILE] [PATTERN...]
 
