@@ -78,47 +78,17 @@ uint64_t nn_step_version(const nn_step *s)
     return version;
 }
 
-/* Packed weights are stale when a store says that its values changed. */
-static void check_packed(nn_step *s)
-{
-    uint64_t version = nn_step_version(s);
-    s->call.repack = !version || version != s->packed_version;
-    s->packed_version = version;
-}
-
-/* What the step is about to read of frozen stores comes into memory; */
-static nn_status need_weights(const nn_step *s)
-{
-    for (int i = 0; i < s->node->n_in; i++) {
-        const nn_tensor *t = s->node->in[i] ? s->node->in[i]->root : NULL;
-        bool read = s->call.repack || !(s->call.packed_in >> i & 1);
-        if (t && t->store && t->param && read) NN_TRY(nn_params_need(t->store, t->param));
-    }
-    return NN_OK;
-}
-
-/* what it has packed may leave. */
-static void give_back_weights(const nn_step *s)
-{
-    for (int i = 0; i < s->node->n_in && s->call.repack; i++) {
-        const nn_tensor *t = s->node->in[i] ? s->node->in[i]->root : NULL;
-        if (t && t->store && t->param && s->call.packed_in >> i & 1)
-            nn_params_give_back(t->store, t->param);
-    }
-}
-
 static nn_status run_step(nn_plan *plan, nn_step *s, uint64_t seed)
 {
     bool hostile = plan->options.hostile && plan->device->backend->computes;
     s->call.seed = nn_mix(seed, s->node->stream);
-    if (s->call.packed_bytes) check_packed(s);
-    NN_TRY(need_weights(s));
+    NN_TRY(nn_step_pack(plan, s));
     if (hostile) NN_TRY(poison_outputs(plan, s));
     if (plan->options.profile) NN_TRY(nn_device_mark(plan->device, 0));
     nn_status status = s->kernel->run(&s->call);
     if (status != NN_OK)
         return nn_fail_prefix(status, "%s: %s: ", s->node->scope, nn_op_name(s->node->op));
-    give_back_weights(s);
+    nn_step_give_back(s);
     if (plan->options.profile) {
         NN_TRY(nn_device_mark(plan->device, 1));
         NN_TRY(nn_device_elapsed(plan->device, &s->seconds));
@@ -128,15 +98,13 @@ static nn_status run_step(nn_plan *plan, nn_step *s, uint64_t seed)
 
 nn_status nn_plan_run_direct(nn_plan *plan, uint64_t seed, int64_t first, int64_t last)
 {
-    const int64_t idle = plan->stats.workspace_bytes - plan->run_workspace;
     bool packed = false;
     for (int64_t i = first; i < last; i++) {
         nn_step *s = &plan->steps[i];
         NN_TRY(run_step(plan, s, seed));
         packed |= s->call.repack && s->packed_version != 0;
     }
-    if (packed && idle && plan->device->backend->host_memory && plan->device->backend->computes)
-        nn_give_back(plan->workspace + plan->run_workspace, idle);
+    if (packed) nn_plan_give_back(plan);
     return NN_OK;
 }
 

@@ -34,9 +34,10 @@ typedef struct nn_init {
     float scale; /* standard deviation, or half the width of the uniform */
 } nn_init;
 
-/* Where the values of a frozen store come from. of: what was bound with it. Never allocates. */
+/* Where the values of a frozen store come from. of: what was bound with it. The pool may be used.
+ * Never allocates. */
 typedef struct nn_param nn_param;
-typedef nn_status nn_params_fetch(const void *of, const nn_param *param, float *out);
+typedef nn_status nn_params_fetch(const void *of, const nn_param *param, nn_pool *pool, float *out);
 
 struct nn_param {
     const char *name; /* the published name */

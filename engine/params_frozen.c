@@ -38,7 +38,7 @@ nn_status nn_params_bind(nn_params *p, nn_param *param, nn_params_fetch *fetch, 
     nn_params_touch(p);
     param->fetch = fetch;
     param->of = of;
-    if (param->view.rank < 2) return fetch(of, param, param->view.data);
+    if (param->view.rank < 2) return fetch(of, param, NULL, param->view.data);
     param->mapped = mapped && !together;
     param->absent = !param->mapped;
     if (together) return NN_OK;
@@ -76,7 +76,7 @@ nn_status nn_params_need(const nn_params *p, nn_param *param)
     EACH_PART(part, p, param)
     {
         if (!part->absent) continue;
-        NN_TRY(part->fetch(part->of, part, part->view.data));
+        NN_TRY(part->fetch(part->of, part, p->device->pool, part->view.data));
         part->absent = false;
     }
     return NN_OK;

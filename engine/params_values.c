@@ -9,8 +9,9 @@
 enum { CHUNK = 1 << 18 }; /* elements on their way at a time */
 
 /* of: the seed. */
-static nn_status draw(const void *of, const nn_param *param, float *out)
+static nn_status draw(const void *of, const nn_param *param, nn_pool *pool, float *out)
 {
+    (void)pool;
     uint64_t seed = *(const uint64_t *)of;
     int64_t n = nn_view_elems(&param->view);
     nn_rng rng = nn_rng_make(seed, param->name, 0);
@@ -52,7 +53,7 @@ nn_status nn_params_init(nn_params *p, uint64_t seed)
     NN_NEED(host);
     nn_status status = NN_OK;
     for (int64_t i = 0; i < p->n && status == NN_OK; i++) {
-        status = draw(&seed, p->items[i], host);
+        status = draw(&seed, p->items[i], NULL, host);
         if (status == NN_OK) status = nn_params_write(p, p->items[i], host);
     }
     nn_free(host);

@@ -51,6 +51,10 @@ nn_plan_stats nn_plan_stats_of(const nn_plan *plan);
  * first error. */
 nn_status nn_plan_run(nn_plan *plan, uint64_t seed) NN_CHECKED;
 
+/* Pack the weights of a frozen plan now, as far as its kernels can without running; otherwise the
+ * first run does it. They are loaded by then. */
+nn_status nn_plan_pack(nn_plan *plan) NN_CHECKED;
+
 /* Copy between host memory (packed, the tensor's dtype) and an input or a kept tensor. Views are
  * gathered. */
 nn_status nn_plan_write(nn_plan *plan, nn_tensor *t, const void *src) NN_CHECKED;

@@ -73,6 +73,13 @@ nn_status nn_plan_layout(nn_plan *plan) NN_CHECKED;
  * stats.weight_bytes; steps exist. NN_ARGUMENT: a store that was not loaded. */
 nn_status nn_plan_sort_weights(nn_plan *plan) NN_CHECKED;
 
+/* plan_weights.c: what a step is about to read of frozen stores comes into memory, and stale
+ * weights are packed, by itself or (call.repack) by its run. After that: what was packed may leave;
+ * _plan_: and what only packing needs of the workspace. */
+nn_status nn_step_pack(nn_plan *plan, nn_step *s) NN_CHECKED;
+void nn_step_give_back(const nn_step *s);
+void nn_plan_give_back(nn_plan *plan);
+
 /* exec.c: what hostile plans need, once the steps have their memory. */
 nn_status nn_plan_make_poison(nn_plan *plan) NN_CHECKED;
 

@@ -102,12 +102,29 @@ static nn_status move_one(const nn_weight *t, nn_params *to, nn_param *p, float 
     return NN_OK;
 }
 
-static nn_status fetch_weight(const void *of, const nn_param *p, float *out)
+/* A weight on its way to where it is read. */
+typedef struct fetching {
+    const nn_weight *from;
+    float *to;
+} fetching;
+
+/* Its type was checked when it was bound: nothing can fail. */
+static void fetch_part(void *ctx, int thread, int64_t begin, int64_t end)
 {
-    const nn_weight *t = of;
-    (void)p;
-    NN_TRY(nn_weight_to_f32(t, out));
-    if (t->bytes) nn_map_give_back(t->data, t->bytes);
+    const fetching *f = ctx;
+    const int64_t n = end - begin, size = f->from->bytes / nn_weight_elements(f->from);
+    const char *bytes = (const char *)f->from->data + begin * size;
+    (void)thread;
+    nn_map_take(bytes, n * size);
+    nn_take(f->to + begin, n * (int64_t)sizeof(*f->to));
+    NN_ASSERT(nn_weight_convert(f->from, begin, n, NN_ST_F32, f->to + begin) == NN_OK);
+    nn_map_give_back(bytes, n * size);
+}
+
+static nn_status fetch_weight(const void *of, const nn_param *p, nn_pool *pool, float *out)
+{
+    fetching f = { of, out };
+    nn_pool_for(pool, nn_view_elems(&p->view), CHUNK, fetch_part, &f);
     return NN_OK;
 }
 

@@ -67,6 +67,8 @@ typedef struct nn_kernel {
                                               packed_bytes,      packed_in, repack_bytes and raise
                                               workspace_bytes; NULL =      nothing to prepare */
     void (*release)(nn_call *c);           /* frees state; NULL = nothing to free */
+    /* Fills `packed`: before run where `repack` is set, or earlier. NULL = run does it. */
+    nn_status (*pack)(const nn_call *c);
     /* Bytes that it moves beyond reading each operand and writing each result once: parts of sums,
      * rearranged copies, operands that a second launch reads again. NULL = what workspace asked for
      * is written and read once. */

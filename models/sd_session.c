@@ -344,6 +344,12 @@ nn_status sd_session_prompts(sd_session *s, const sd_prompt *const prompts[],
 
 /* -- a step -- */
 
+nn_status sd_session_prepare(sd_session *s)
+{
+    NN_TRY(need_step(s));
+    return nn_plan_pack(s->step);
+}
+
 void sd_session_surround(sd_session *s, const float *surroundings)
 {
     const int64_t places = s->o.latent_height * s->o.latent_width;

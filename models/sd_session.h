@@ -48,6 +48,9 @@ void sd_session_surround(sd_session *s, const float *surroundings);
  * prompts say is kept. */
 void sd_session_rest(sd_session *s);
 
+/* Make now what the first step would make otherwise: its plan and its packed weights. */
+nn_status sd_session_prepare(sd_session *s) NN_CHECKED;
+
 /* Model output for latents [batch, h, w, L] at timestep t, after guidance; rescale: see nn_guide.
  */
 nn_status sd_session_predict(sd_session *s, const float *latents, float t, double guidance,

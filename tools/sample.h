@@ -82,6 +82,8 @@ typedef struct sample_engine {
     float *grey;    /* of the canvas that is grey where it is drawn anew; NULL = not wanted */
     const uint8_t *mask;
     float *latents; /* [batch] */
+    double opened;  /* age of the process when all was open; told, and cleared, before the first
+                       step; 0 = not to be told */
 } sample_engine;
 
 /* Device, weights and sampler. Owner: sample_engine_close. */

@@ -3,6 +3,8 @@
 
 #include "data/resize.h"
 #include "engine/base/alloc.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
 #include "models/published.h"
 #include "tools/sample.h"
 
@@ -163,6 +165,33 @@ static nn_status set_prompts(sample_engine *e, int64_t n, const sample_picture *
     return status;
 }
 
+/* What the user waited for before the first step of the first batch. */
+static void tell_start(sample_engine *e, double told)
+{
+    const double now = nn_clock_age_seconds();
+    const nn_field fields[] = { { "age", now },
+                                { "opening", e->opened },
+                                { "prompts", told - e->opened },
+                                { "packing", now - told } };
+    if (!e->opened) return;
+    nn_log(NN_LOG_DEBUG,
+           "first step after %.2f s: opening %.2f, prompts %.2f, packing the UNet's weights %.2f",
+           fields[0].value, fields[1].value, fields[2].value, fields[3].value);
+    nn_cli_log("start", fields, NN_COUNT(fields));
+    e->opened = 0;
+}
+
+/* All that the steps want. */
+static nn_status prepare_steps(sample_engine *e, int64_t n, const sample_picture *pictures)
+{
+    NN_TRY(need_session(e, pictures[0].prompt.n_windows));
+    NN_TRY(set_prompts(e, n, pictures));
+    const double told = nn_clock_age_seconds();
+    NN_TRY(sd_session_prepare(e->session));
+    tell_start(e, told);
+    return NN_OK;
+}
+
 nn_status sample_engine_draw(sample_engine *e, int64_t n, const sample_picture *pictures,
                              const sd_watch *watch, float *images)
 {
@@ -170,8 +199,7 @@ nn_status sample_engine_draw(sample_engine *e, int64_t n, const sample_picture *
     uint64_t *seeds = nn_alloc(n, sizeof(*seeds));
     NN_NEED(seeds);
     for (int64_t i = 0; i < n; i++) seeds[i] = pictures[i].seed;
-    nn_status status = need_session(e, pictures[0].prompt.n_windows);
-    if (status == NN_OK) status = set_prompts(e, n, pictures);
+    nn_status status = prepare_steps(e, n, pictures);
     if (status == NN_OK)
         status = sd_draw(e->session, &e->draw, n, seeds, &canvas, watch, e->latents);
     nn_free(seeds);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/base/alloc.h"
+#include "engine/base/clock.h"
 #include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "tools/sample.h"
@@ -287,8 +288,10 @@ static nn_status open_job(job *j)
     NN_NEED(j->batch);
     j->images = nn_alloc(j->most * j->height * j->width * 3, sizeof(*j->images));
     NN_NEED(j->images);
-    return j->n_todo ? sample_engine_prepare(&j->engine, j->most, j->height, j->width, &j->canvas)
-                     : NN_OK;
+    if (!j->n_todo) return NN_OK;
+    NN_TRY(sample_engine_prepare(&j->engine, j->most, j->height, j->width, &j->canvas));
+    j->engine.opened = nn_clock_age_seconds();
+    return NN_OK;
 }
 
 nn_status sample_run(const sample_settings *set)

@@ -59,6 +59,18 @@ void nn_give_back(void *block, int64_t n)
     if (bytes) (void)madvise(pages, bytes, MADV_DONTNEED);
 }
 
+void nn_take(void *block, int64_t n)
+{
+#ifdef MADV_POPULATE_WRITE
+    size_t bytes;
+    char *pages = pages_of(block, (size_t)n, &bytes);
+    if (bytes) (void)madvise(pages, bytes, MADV_POPULATE_WRITE);
+#else
+    (void)block;
+    (void)n;
+#endif
+}
+
 /* Pages that were given back are zero; a system that does not take them gets them written. */
 static void clear(char *block, size_t n)
 {

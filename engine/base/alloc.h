@@ -19,6 +19,10 @@ void *nn_alloc_aligned(int64_t bytes);
  * as zero until they are written again. What shares a page with other memory is left as it is. */
 void nn_give_back(void *block, int64_t n);
 
+/* Take the whole pages of n bytes of heap memory from the system at once, which is cheaper than one
+ * by one when they are first written. Their values stay. */
+void nn_take(void *block, int64_t n);
+
 /* Resize to count * size bytes; the added bytes are not cleared. On failure NULL, and the old block
  * stays. */
 void *nn_realloc(void *old, int64_t count, size_t size);

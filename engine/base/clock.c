@@ -2,6 +2,7 @@
 #include "engine/base/clock.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,6 +17,21 @@ static double seconds_of(clockid_t id)
 double nn_clock_seconds(void)
 {
     return seconds_of(CLOCK_MONOTONIC);
+}
+
+/* The 22nd field, in ticks since the system began; the second, a name in brackets, may have blanks
+ * and brackets in it. */
+double nn_clock_age_seconds(void)
+{
+    char line[1024];
+    unsigned long long began = 0;
+    FILE *f = fopen("/proc/self/stat", "r");
+    if (!f) return 0;
+    const char *rest = fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
+    fclose(f);
+    for (int field = 2; rest && field < 22; field++) rest = strchr(rest + 1, ' ');
+    if (!rest || sscanf(rest, "%llu", &began) != 1) return 0;
+    return seconds_of(CLOCK_BOOTTIME) - (double)began / (double)sysconf(_SC_CLK_TCK);
 }
 
 double nn_clock_cpu_seconds(void)

@@ -5,6 +5,8 @@
 #include <stdint.h>
 
 double nn_clock_seconds(void);         /* monotonic wall time */
+double nn_clock_age_seconds(void);     /* wall time since the process began, to 10 ms; 0 where
+                                          unknown */
 double nn_clock_cpu_seconds(void);     /* user + system time of all threads */
 int64_t nn_clock_rss_bytes(void);      /* resident now; 0 where unknown */
 int64_t nn_clock_peak_rss_bytes(void); /* resident at most so far */

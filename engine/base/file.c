@@ -118,13 +118,27 @@ void nn_map_close(nn_map *map)
     *map = (nn_map){ 0 };
 }
 
-void nn_map_give_back(const void *bytes, int64_t n)
+/* All pages that the bytes lie in, shared ones too. */
+static void advise(const void *bytes, int64_t n, int advice)
 {
-    /* All pages that the bytes lie in, shared ones too. */
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)bytes;
     const uintptr_t end = (at + (uintptr_t)n + page - 1) / page * page;
     const char *first = (const char *)bytes - at % page;
-    (void)madvise((void *)(uintptr_t)first, end - at / page * page, MADV_DONTNEED);
+    (void)madvise((void *)(uintptr_t)first, end - at / page * page, advice);
+}
+
+void nn_map_take(const void *bytes, int64_t n)
+{
+#ifdef MADV_POPULATE_READ
+    advise(bytes, n, MADV_POPULATE_READ);
+#else
+    advise(bytes, n, MADV_WILLNEED);
+#endif
+}
+
+void nn_map_give_back(const void *bytes, int64_t n)
+{
+    advise(bytes, n, MADV_DONTNEED);
 }
 
 nn_status nn_writer_open(const char *path, nn_writer *w)

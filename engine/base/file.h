@@ -18,6 +18,10 @@ typedef struct nn_map {
 nn_status nn_map_open(const char *path, nn_map *map) NN_CHECKED;
 void nn_map_close(nn_map *map);
 
+/* n > 0 bytes of a mapped file will be read at once: their pages are mapped in one go, which is
+ * cheaper than one by one. */
+void nn_map_take(const void *bytes, int64_t n);
+
 /* n > 0 bytes of a mapped file will not be read soon and need not be kept in memory. They stay
  * readable. */
 void nn_map_give_back(const void *bytes, int64_t n);

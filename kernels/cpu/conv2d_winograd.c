@@ -428,13 +428,21 @@ static nn_status run(job j)
     j.scratches = j.v + j.round * j.v_floats;
     j.packed =
         frozen ? j.c->packed : (char *)(j.scratches + nn_pool_threads(j.c->pool) * j.scratch);
-    if (!frozen || j.c->repack) nn_pool_for(j.c->pool, j.panels, 1, pack, &j);
+    if (!frozen) nn_pool_for(j.c->pool, j.panels, 1, pack, &j);
     for (; j.first < j.chunks; j.first += j.round) {
         const int64_t chunks = nn_min(j.round, j.chunks - j.first);
         const int64_t tiles = nn_min(chunks * j.chunk, j.tiles - j.first * j.chunk);
         nn_pool_for(j.c->pool, tiles, 1, transform_tiles, &j);
         nn_pool_for(j.c->pool, chunks * j.panels, 1, convolve, &j);
     }
+    return NN_OK;
+}
+
+nn_status NN_CPU_NAME(conv2d_winograd_pack)(const nn_call *c)
+{
+    job j = job_of(c, false);
+    j.packed = c->packed;
+    nn_pool_for(c->pool, j.panels, 1, pack, &j);
     return NN_OK;
 }
 

@@ -9,6 +9,7 @@ bool NN_CPU_NAME(conv2d_winograd_accepts)(const nn_call *c);
 bool NN_CPU_NAME(conv2d_winograd_bf16_accepts)(const nn_call *c);
 nn_status NN_CPU_NAME(conv2d_winograd_prepare)(nn_call *c);
 size_t NN_CPU_NAME(conv2d_winograd_workspace)(const nn_call *c);
+nn_status NN_CPU_NAME(conv2d_winograd_pack)(const nn_call *c);
 nn_status NN_CPU_NAME(conv2d_winograd_run)(const nn_call *c);
 
 bool NN_CPU_NAME(conv2d_bwd_x_winograd_accepts)(const nn_call *c);

@@ -8,7 +8,8 @@ const nn_kernel NN_CPU_NAME(linear)[] = {
     { .name = "linear_bf16_few",
       .accepts = NN_CPU_NAME(linear_few_bf16_accepts),
       .prepare = NN_CPU_NAME(linear_few_bf16_prepare),
-      .run = NN_CPU_NAME(linear_few_bf16_run) },
+      .run = NN_CPU_NAME(linear_few_bf16_run),
+      .pack = NN_CPU_NAME(linear_few_bf16_pack) },
 #endif
     NN_DNNL_KERNEL("linear_bf16_matmul", nn_dnnl_linear_bf16_accepts, nn_dnnl_linear_bf16_prepare,
                    nn_dnnl_linear_run),

@@ -179,6 +179,12 @@ nn_status NN_CPU_NAME(linear_few_bf16_prepare)(nn_call *c)
     return NN_OK;
 }
 
+nn_status NN_CPU_NAME(linear_few_bf16_pack)(const nn_call *c)
+{
+    nn_pool_for(c->pool, c->in[W].dim[0], PARALLEL / row_pairs(c) + 1, pack_range, (void *)c);
+    return NN_OK;
+}
+
 nn_status NN_CPU_NAME(linear_few_bf16_run)(const nn_call *c)
 {
     const nn_view *x = &c->in[X], *w = &c->in[W];
@@ -189,7 +195,6 @@ nn_status NN_CPU_NAME(linear_few_bf16_run)(const nn_call *c)
               .w_stride = pairs,
               .w = c->packed,
               .dots = dots_bf16 };
-    if (c->repack) nn_pool_for(c->pool, w->dim[0], PARALLEL / pairs + 1, pack_range, (void *)c);
     for (int64_t i = 0; i < j.rows; i++) {
         int32_t *to = (int32_t *)c->workspace + i * pairs;
         nn_pack_pairs(row_at(x, i), w->dim[1], to);

@@ -11,6 +11,7 @@ nn_status NN_CPU_NAME(linear_few_run)(const nn_call *c);
  * defined. */
 bool NN_CPU_NAME(linear_few_bf16_accepts)(const nn_call *c);
 nn_status NN_CPU_NAME(linear_few_bf16_prepare)(nn_call *c);
+nn_status NN_CPU_NAME(linear_few_bf16_pack)(const nn_call *c);
 nn_status NN_CPU_NAME(linear_few_bf16_run)(const nn_call *c);
 
 #endif

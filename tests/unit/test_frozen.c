@@ -89,6 +89,45 @@ static void same(network *frozen, network *plain)
     assert_memory_equal(a, b, sizeof(a));
 }
 
+static nn_status refuse(const void *of, const nn_param *param, nn_pool *pool, float *out)
+{
+    (void)of;
+    (void)param;
+    (void)pool;
+    (void)out;
+    return nn_fail(NN_IO, "read again");
+}
+
+/* What was packed ahead is not read by the run, until the values change. */
+static void test_packed_ahead(void **state)
+{
+    (void)state;
+    float a[ROWS * OUT], b[ROWS * OUT];
+    network frozen = { 0 }, plain = { 0 };
+    declare(&frozen, "cpu", true);
+    declare(&plain, "cpu", false);
+    OK(nn_params_init(frozen.params, 7));
+    OK(nn_params_init(plain.params, 7));
+    make_plan(&frozen);
+    make_plan(&plain);
+    run(&plain, b);
+    OK(nn_plan_pack(frozen.plan));
+    assert_true(weight_of(&frozen)->absent);
+    nn_params_fetch *fetch = weight_of(&frozen)->fetch;
+    weight_of(&frozen)->fetch = refuse;
+    run(&frozen, a);
+    assert_memory_equal(a, b, sizeof(a));
+    OK(nn_plan_pack(frozen.plan));
+    nn_params_touch(frozen.params);
+    FAILS(NN_IO, nn_plan_pack(frozen.plan));
+    weight_of(&frozen)->fetch = fetch;
+    OK(nn_plan_pack(frozen.plan));
+    run(&frozen, a);
+    assert_memory_equal(a, b, sizeof(a));
+    close_network(&frozen);
+    close_network(&plain);
+}
+
 static void same_values(network *frozen, network *plain)
 {
     static float a[OUT * IN], b[OUT * IN];
@@ -198,6 +237,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_drawn), cmocka_unit_test(test_files),
                                         cmocka_unit_test(test_errors),
+                                        cmocka_unit_test(test_packed_ahead),
                                         cmocka_unit_test(test_not_frozen) };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -175,6 +175,38 @@ static void spoil(float weight)
     nn_device_close(d);
 }
 
+/* Once a run, however many batches it draws. */
+static void test_the_log_says_when_steps_begin(void **state)
+{
+    (void)state;
+    static const nn_command command = { 0 };
+    static const nn_program program = { "recap-sample", "", &command };
+    const nn_cli cli = { .program = &program, .command = &command };
+    char *log;
+    int64_t n;
+    double age, opening, told, packing;
+    sample_settings s = settings();
+    s.output_dir = at("pictures");
+    s.per_prompt = 2;
+    OK(nn_cli_log_open(at("log.jsonl"), &cli, &(nn_options){ 0 }));
+    OK(run(&s));
+    OK(nn_cli_log_close());
+    OK(nn_file_read(at("log.jsonl"), 1 << 20, &log, &n));
+    const char *line = strstr(log, "{\"what\": \"start\"");
+    assert_non_null(line);
+    assert_null(strstr(line + 20, "\"start\""));
+    line = strstr(line, "\"age\"");
+    assert_int_equal(sscanf(line,
+                            "\"age\": %lf, \"opening\": %lf, \"prompts\": %lf, \"packing\": %lf}",
+                            &age, &opening, &told, &packing),
+                     4);
+    assert_true(age > 0 && opening > 0 && told >= 0 && packing >= 0);
+    assert_true(fabs(age - opening - told - packing) < 1e-6);
+    nn_free(log);
+    OK(nn_file_remove(at("log.jsonl")));
+    small_sd_remove_flat(at("pictures"));
+}
+
 static void test_not_finite(void **state)
 {
     (void)state;
@@ -209,6 +241,7 @@ int main(void)
         cmocka_unit_test(test_the_seed_shown_is_the_real_one),
         cmocka_unit_test(test_resumption),
         cmocka_unit_test(test_previews_grid_and_sheet),
+        cmocka_unit_test(test_the_log_says_when_steps_begin),
         cmocka_unit_test(test_not_finite),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

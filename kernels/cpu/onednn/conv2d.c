@@ -233,9 +233,8 @@ static void prefill_rows(void *ctx, int thread, int64_t begin, int64_t end)
 
 void nn_dnnl_conv2d_prefill(const nn_call *c)
 {
-    const nn_view *y = &c->out[0];
-    bool taken_over = nn_present(&c->in[RESIDUAL]) && c->in[RESIDUAL].data == y->data;
-    if (nn_present(&c->in[SHIFT]) || (nn_present(&c->in[RESIDUAL]) && !taken_over))
+    const nn_view *y = &c->out[0], *residual = &c->in[RESIDUAL];
+    if (nn_present(&c->in[SHIFT]) || (nn_present(residual) && residual->data != y->data))
         nn_pool_for(c->pool, y->dim[0] * y->dim[1], 1, prefill_rows, (void *)c);
 }
 
@@ -345,6 +344,11 @@ nn_status nn_dnnl_conv2d_bwd_w_winograd_prepare(nn_call *c)
     nn_status nn_dnnl_##op##_bf16_prepare(nn_call *c)                                              \
     {                                                                                              \
         return prepare(c, &(d), bf16);                                                             \
+    }
+#define WHOLE_WINOGRAD(op, d)                                                                      \
+    nn_status nn_dnnl_##op##_winograd_prepare(nn_call *c)                                          \
+    {                                                                                              \
+        return prepare(c, &(d), blocked);                                                          \
     }
 KERNELS(conv2d, forward)
 KERNELS(conv2d_bwd_x, bwd_x)

@@ -296,15 +296,24 @@ static dnnl_status_t run_step(const nn_call *c, step *s)
     return dnnl_primitive_execute(s->primitive, ((context *)c->stream)->stream, s->n, s->args);
 }
 
-nn_status nn_dnnl_run(const nn_call *c)
+static nn_status run_steps(const nn_call *c, bool packs)
 {
     program *p = c->state;
     omp_set_num_threads(nn_pool_threads(c->pool)); /* the scratchpads were cut for these */
-    for (int packs = c->repack; packs >= 0; packs--)
-        for (int i = 0; i < p->n; i++)
-            if (p->steps[i].packs == packs)
-                NN_TRY(nn_dnnl_check(run_step(c, &p->steps[i]), "running a primitive"));
+    for (int i = 0; i < p->n; i++)
+        if (p->steps[i].packs == packs)
+            NN_TRY(nn_dnnl_check(run_step(c, &p->steps[i]), "running a primitive"));
     return NN_OK;
+}
+
+nn_status nn_dnnl_run_packing(const nn_call *c)
+{
+    return run_steps(c, true);
+}
+
+nn_status nn_dnnl_run(const nn_call *c)
+{
+    return run_steps(c, false);
 }
 
 void nn_dnnl_release(nn_call *c)

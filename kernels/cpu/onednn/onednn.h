@@ -70,6 +70,7 @@ nn_status nn_dnnl_append_to(nn_call *c, const_dnnl_primitive_desc_t pd, int n, n
                             const dnnl_memory_desc_t *layout, bool accumulate) NN_CHECKED;
 
 nn_status nn_dnnl_run(const nn_call *c) NN_CHECKED;
+nn_status nn_dnnl_run_packing(const nn_call *c) NN_CHECKED; /* as nn_kernel.pack */
 void nn_dnnl_release(nn_call *c);
 
 /* NN_OK, or the library's refusal in words. */
@@ -79,7 +80,7 @@ nn_status nn_dnnl_check(dnnl_status_t status, const char *doing) NN_CHECKED;
 #define NN_DNNL_KERNEL(label, accepts_it, prepare_it, run_it)                                      \
     {                                                                                              \
         .name = (label), .accepts = (accepts_it), .prepare = (prepare_it), .run = (run_it),        \
-        .release = nn_dnnl_release                                                                 \
+        .pack = nn_dnnl_run_packing, .release = nn_dnnl_release                                    \
     }
 
 /* "bf16": operands in f32 are rounded to bf16 on the way (weights of a frozen plan once), sums and
