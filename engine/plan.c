@@ -46,7 +46,6 @@ void nn_plan_describe(const nn_plan *plan, const nn_node *n, nn_call *c)
     c->pool = plan->device->pool;
     c->stream = plan->device->stream;
     c->frozen = plan->options.frozen;
-    c->compact = plan->options.compact;
     c->deterministic = plan->device->deterministic;
     c->arithmetic = nn_device_storage(plan->device) == NN_F32 ? plan->device->arithmetic : NN_F32;
 }
@@ -230,10 +229,13 @@ nn_plan_stats nn_plan_stats_of(const nn_plan *plan)
     return plan->stats;
 }
 
+/* With the gaps between its rows. */
 static bool lies_in(const nn_view *v, const char *from, const char *to)
 {
     const char *start = v->data;
-    return start && start < to && start + nn_view_bytes(v) > from;
+    int64_t elems = nn_view_elems(v) > 0;
+    for (int i = 0; i < v->rank && elems; i++) elems += (v->dim[i] - 1) * v->stride[i];
+    return start && start < to && start + elems * nn_dtype_bytes(v->dtype) > from;
 }
 
 int64_t nn_plan_written(const nn_plan *plan, const void *from, const void *to)

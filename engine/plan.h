@@ -15,8 +15,6 @@ typedef struct nn_plan nn_plan;
 
 typedef struct nn_plan_options {
     bool frozen;  /* inference: weights change rarely, kernels may keep packed copies */
-    bool compact; /* frozen plans: packed copies that are larger than the weights only where images
-                     are larger still; slower, see docs/PERFORMANCE.md */
     bool direct;  /* run the kernels one by one every time; otherwise a device that can record is
                      given the second run to record, and repeats it from there on */
     bool profile; /* time every node; runs directly */

@@ -39,8 +39,6 @@ typedef struct nn_call {
     void *workspace;    /* reserved by the plan, shared by all nodes, 64-byte aligned */
     size_t workspace_bytes;
     bool frozen;        /* weights change only when `repack` says so: they may be kept packed */
-    bool compact;       /* memory counts more than time: packed weights may exceed the plain ones
-                           only where images are larger still */
     bool deterministic; /* equal runs must give equal bits: no sums whose order depends on timing */
     nn_dtype arithmetic; /* NN_BF16: products round their f32 operands to it first, where the
                             backend computes in bf16 without storing it */

@@ -52,7 +52,7 @@ static nn_status plan(sd_codec *k, direction *d, void (*build)(sd_codec *k))
     build(k);
     d->out = nn_precise(d->graph, d->out);
     nn_keep(d->out);
-    const nn_plan_options options = { .frozen = true, .compact = k->save_memory };
+    const nn_plan_options options = { .frozen = true };
     return nn_plan_create(d->graph, k->device, &options, &d->plan);
 }
 

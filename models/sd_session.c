@@ -53,7 +53,7 @@ nn_tensor *sd_unet(const sd_model *m, nn_graph *g, nn_tensor *latent, nn_tensor 
 
 static nn_status make_plan(const sd_session *s, nn_graph *g, nn_plan **plan)
 {
-    const nn_plan_options o = { .frozen = true, .compact = s->o.save_memory };
+    const nn_plan_options o = { .frozen = true };
     return *plan ? NN_OK : nn_plan_create(g, s->device, &o, plan);
 }
 

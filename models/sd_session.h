@@ -14,7 +14,7 @@ typedef struct sd_session_options {
     int clip_skip;    /* layers of the text encoder that are left out at its end */
     bool guided;      /* two passes as one batch: [without the prompt, with it] */
     bool save_memory; /* memory counts more than time: text encoder and UNet are planned when they
-                         are needed, compactly, and never at once */
+                         are needed, and never at once */
 } sd_session_options;
 
 /* Plans. m is borrowed for the session's life. Owner: the caller. NN_ARGUMENT: a clip_skip that

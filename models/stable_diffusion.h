@@ -84,8 +84,8 @@ nn_status sd_codec_create(const vae_config *c, nn_params *params, nn_device *dev
                           int64_t height, int64_t width, sd_codec **out) NN_CHECKED;
 void sd_codec_destroy(sd_codec *codec);
 
-/* From here on memory counts more than time: plans are compact. rest: where that is so, give them
- * back until they are needed again. */
+/* From here on memory counts more than time. rest: where that is so, give the plans back until they
+ * are needed again. */
 void sd_codec_save_memory(sd_codec *codec);
 void sd_codec_rest(sd_codec *codec);
 

@@ -13,7 +13,6 @@ typedef struct bench_settings {
     device_settings on;
     const char *config_dir; /* the demo's networks */
     int64_t runs;
-    bool compact;  /* plans that save memory */
     bool profile;  /* table of the last run's kernels on stderr */
     bool kernels;  /* bench_steps for every case, not only on devices out of the host's reach */
     bool tiny;     /* cases at the size of their checks: for simulated devices */

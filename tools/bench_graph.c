@@ -113,9 +113,7 @@ void bench_count_plan(const nn_plan *plan, bench_result *out)
 
 static nn_status make_plan(job *j)
 {
-    const nn_plan_options options = { .frozen = !j->what->training,
-                                      .compact = j->set->compact,
-                                      .profile = j->set->profile };
+    const nn_plan_options options = { .frozen = !j->what->training, .profile = j->set->profile };
     NN_TRY(make_params(j));
     NN_TRY(nn_graph_create(&j->g));
     nn_graph_compute(j->g, nn_device_storage(j->device));

@@ -27,7 +27,6 @@ static const nn_option options[] = {
       .text = &set.config_dir,
       .value = "DIR",
       .help = "where the networks of the demo_ cases are configured" },
-    { .name = "compact", .flag = &set.compact, .help = "plans that save memory at some speed" },
     { .name = "profile", .flag = &set.profile, .help = "table of the kernels of the last run" },
     { .name = "kernels",
       .flag = &set.kernels,

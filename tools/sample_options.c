@@ -160,7 +160,7 @@ const nn_option sample_options[] = {
     { .name = "fast",
       .flag = &set.fast,
       .incidental = true,
-      .help = "spend memory: weights in larger, faster forms, and all networks at once" },
+      .help = "spend memory: all networks are kept at once, from batch to batch" },
     DEVICE_OPTIONS(set.on),
     { 0 },
 };
