@@ -76,12 +76,13 @@ static void look_at_saved(void)
 
 static nn_status use_latents(void)
 {
+    static const trainer_ranks alone = { .n = 1 };
     nn_shard_report report = { 0 };
     nn_shards *shards = NULL;
     nn_status status = nn_shards_open(scratch("pictures.tar"), NULL, &report, &shards);
     for (int i = 0; i < 2 && status == NN_OK; i++) { /* computed, then from the file */
         nn_cache *latents;
-        status = latents_of_shards(&model, device, shards, PIXELS, scratch("latents"), true,
+        status = latents_of_shards(&model, device, shards, PIXELS, scratch("latents"), &alone,
                                    &report, &latents);
         if (status != NN_OK) break;
         if (nn_cache_count(latents) != PICTURES) status = nn_fail(NN_FORMAT, "latents are missing");
