@@ -54,9 +54,15 @@ static void on_signal(int number)
     tell();
 }
 
+/* On a stack of its own: kernels that libraries generate keep numbers below their stack pointer,
+ * farther than the system leaves alone, and a handler on their stack would write over them. The
+ * main thread is the one that gets the signals of a process. */
 static void catch_signals(void)
 {
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+    static char stack[1 << 16];
+    const stack_t own = { .ss_sp = stack, .ss_size = sizeof(stack) };
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK };
+    sigaltstack(&own, NULL);
     signalled = 0;
     nn_cli_where("", NULL);
     sigemptyset(&action.sa_mask);

@@ -30,6 +30,15 @@ static char first_argument[32];
 static nn_status outcome;
 static const char *const devices[] = { "cpu", "cuda", NULL };
 
+/* Handlers leave the stack of what they interrupt alone: see docs/PITFALLS.md. */
+static bool handled_elsewhere(int number)
+{
+    stack_t stack;
+    struct sigaction action;
+    return sigaltstack(NULL, &stack) == 0 && !(stack.ss_flags & SS_DISABLE) &&
+           sigaction(number, NULL, &action) == 0 && (action.sa_flags & SA_ONSTACK);
+}
+
 static nn_status run(const nn_cli *cli)
 {
     nn_progress progress;
@@ -40,6 +49,9 @@ static nn_status run(const nn_cli *cli)
     nn_progress_step(&progress, 2, &(nn_field){ "loss", NAN }, 1);
     nn_progress_stop(&progress);
     if (outcome == NN_INTERRUPTED) {
+        if (!handled_elsewhere(SIGTERM) || !handled_elsewhere(SIGINT) ||
+            !handled_elsewhere(SIGUSR1))
+            return nn_fail(NN_DEVICE, "a signal is handled on the stack that it interrupts");
         raise(SIGTERM);
         if (!nn_cli_interrupted()) return nn_fail(NN_DEVICE, "the signal was lost");
         if (fast) raise(SIGINT);
