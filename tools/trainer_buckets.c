@@ -72,7 +72,7 @@ nn_status trainer_buckets_open(trainer *t, nn_plan *pass)
         if (t->sharded) trainer_shards_part(t, r, &first, &n);
         NN_TRY(add_buckets(t, pass, first, first + n, r));
     }
-    qsort(b->items, (size_t)b->n, sizeof(*b->items), earlier);
+    if (b->n) qsort(b->items, (size_t)b->n, sizeof(*b->items), earlier);
     NN_TRY(reserve(t));
     return cut(b, pass);
 }

@@ -255,7 +255,7 @@ static void leave(nn_comm *c)
     if (g->before) cudaEventDestroy(g->before);
     for (int i = 0; i < NN_COMM_DEPTH; i++)
         for (int k = 0; k < 2; k++) {
-            const cudaEvent_t event = k ? g->done[i] : g->begun[i];
+            cudaEvent_t event = k ? g->done[i] : g->begun[i];
             if (event) cudaEventDestroy(event);
         }
     if (g->own) {

@@ -152,6 +152,11 @@ NN_INLINE nn_vf load_rounded(const uint16_t *p)
     return (nn_vf)(__builtin_convertvector(v, nn_vi) << 16);
 }
 
+NN_INLINE nn_vf load_weight(const void *w, int64_t at, bool rounded)
+{
+    return rounded ? load_rounded((const uint16_t *)w + at) : nn_load((const float *)w + at);
+}
+
 /* Two rows of G w G^T for `depth` channels in of a panel, into 12 planes. */
 NN_INLINE void transform(int pair, bool rounded, const void *w, int64_t depth, int64_t width,
                          float *u)
@@ -161,11 +166,8 @@ NN_INLINE void transform(int pair, bool rounded, const void *w, int64_t depth, i
             nn_vf half[2][3], row[NN_WINO_IN];
             for (int x = 0; x < 3; x++) {
                 nn_vf column[3];
-                for (int y = 0; y < 3; y++) {
-                    int64_t at = (d * TAPS + y * 3 + x) * width + o;
-                    column[y] = rounded ? load_rounded((const uint16_t *)w + at)
-                                        : nn_load((const float *)w + at);
-                }
+                for (int y = 0; y < 3; y++)
+                    column[y] = load_weight(w, (d * TAPS + y * 3 + x) * width + o, rounded);
                 nn_wino_g(pair, column, &half[0][x], &half[1][x]);
             }
             for (int y = 0; y < 2; y++) {

@@ -192,7 +192,7 @@ static void test_parts(void **unused)
     (void)unused;
     for (int k = 0; k < NN_COUNT(names); k++) {
         nn_device *device = open_named(names[k]);
-        course whole, cut;
+        course whole = { 0 }, cut;
         net n;
         if (!device) continue;
         nn_device_close(device);

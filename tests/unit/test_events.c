@@ -84,7 +84,7 @@ static field next_event(reader *r)
 
 static void open_reader(reader *r)
 {
-    char **names, *bytes;
+    char **names, *bytes = NULL;
     int64_t n;
     assert_int_equal(nn_file_list(scratch_path, &names, &n), NN_OK);
     assert_int_equal(n, 1);
@@ -97,7 +97,7 @@ static void open_reader(reader *r)
 
 static bool is_text(const field *f, const char *text)
 {
-    return f->value == strlen(text) && !memcmp(f->bytes, text, f->value);
+    return f->bytes && f->value == strlen(text) && !memcmp(f->bytes, text, f->value);
 }
 
 static float as_float(const field *f)
