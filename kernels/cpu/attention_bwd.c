@@ -164,7 +164,7 @@ static void add_dq(const job *j, const scratch *s, const tile *t, nn_attn_rows k
                 for (int i = 0; i < NN_LANES; i++)
                     x[i] = nn_load(s->ds + (group + v * NN_LANES + i) * NN_ATTN_COLUMNS +
                                    u * NN_LANES);
-                nn_attn_transpose(x);
+                nn_transpose(x);
                 for (int i = 0; i < NN_LANES; i++)
                     nn_store(s->ds_t + (u * NN_LANES + i) * NN_ATTN_COLUMNS + v * NN_LANES, x[i]);
             }

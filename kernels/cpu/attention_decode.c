@@ -24,7 +24,7 @@ NN_INLINE nn_vf sums(nn_vf x[NN_LANES])
 {
     for (int half = NN_LANES / 2; half; half /= 2)
         for (int i = 0; i < half; i++)
-            x[i] = nn_attn_zip_low(x[i], x[i + half]) + nn_attn_zip_high(x[i], x[i + half]);
+            x[i] = nn_zip_low(x[i], x[i + half]) + nn_zip_high(x[i], x[i + half]);
     return x[0];
 }
 

@@ -193,47 +193,7 @@ static inline void nn_attn_sum(nn_attn_rows x, int64_t rows, const float *block,
     }
 }
 
-/* -- transposition
- * -------------------------------------------------------------------------------------------------
- */
-
-/* Even and odd lanes of the result alternate between the lower (upper) halves of a and b. */
-NN_INLINE nn_vf nn_attn_zip_low(nn_vf a, nn_vf b)
-{
-#if defined(__AVX512F__)
-    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-#elif defined(__AVX2__)
-    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-#else
-    return __builtin_shufflevector(a, b, 0, 4, 1, 5);
-#endif
-}
-
-NN_INLINE nn_vf nn_attn_zip_high(nn_vf a, nn_vf b)
-{
-#if defined(__AVX512F__)
-    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
-                                   31);
-#elif defined(__AVX2__)
-    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-#else
-    return __builtin_shufflevector(a, b, 2, 6, 3, 7);
-#endif
-}
-
-/* In registers: each round rotates the bits of (row, lane) by one; after log2(lanes) rounds rows
- * and lanes have changed places. */
-NN_INLINE void nn_attn_transpose(nn_vf x[NN_LANES])
-{
-    for (int round = 1; round < NN_LANES; round *= 2) {
-        nn_vf y[NN_LANES];
-        for (int i = 0; i < NN_LANES / 2; i++) {
-            y[2 * i] = nn_attn_zip_low(x[i], x[i + NN_LANES / 2]);
-            y[2 * i + 1] = nn_attn_zip_high(x[i], x[i + NN_LANES / 2]);
-        }
-        memcpy(x, y, sizeof(y));
-    }
-}
+/* -- transposition */
 
 /* panel[d][lane] = factor * x[lane][d] for n <= NN_ATTN_COLUMNS rows. Lanes beyond the last row
  * repeat it: they must be finite, and are never stored. */
@@ -249,7 +209,7 @@ static inline void nn_attn_pack(nn_attn_rows x, int64_t n, int64_t depth, float 
             nn_vf tile[NN_LANES];
             if (d > depth - NN_LANES) d = depth - NN_LANES; /* the last tile overlaps */
             for (int i = 0; i < NN_LANES; i++) tile[i] = nn_load(row[i] + d) * factor;
-            nn_attn_transpose(tile);
+            nn_transpose(tile);
             for (int i = 0; i < NN_LANES; i++)
                 nn_store(panel + (d + i) * NN_ATTN_COLUMNS + first, tile[i]);
         }
@@ -272,7 +232,7 @@ static inline void nn_attn_unpack(const float *acc, int64_t n, int64_t depth, co
             if (d > depth - NN_LANES) d = depth - NN_LANES;
             for (int i = 0; i < NN_LANES; i++)
                 tile[i] = nn_load(acc + (d + i) * NN_ATTN_COLUMNS + first) * f;
-            nn_attn_transpose(tile);
+            nn_transpose(tile);
             for (int64_t i = 0; i < rows; i++) nn_store(to + i * stride + d, tile[i]);
         }
         for (; d < depth; d++)

@@ -107,7 +107,8 @@ NN_INLINE void pack_panel(const job *j, int64_t panel, bool rounded)
             nn_vf square[NN_LANES];
             const float *from = w + o * row + i;
             for (int k = 0; k < NN_LANES; k++) __builtin_prefetch(from + k * row + AHEAD);
-            nn_transpose(from, row, square);
+            for (int k = 0; k < NN_LANES; k++) square[k] = nn_load(from + k * row);
+            nn_transpose(square);
             for (int k = 0; k < NN_LANES; k++)
                 if (rounded)
                     for (int lane = 0; lane < NN_LANES; lane++)

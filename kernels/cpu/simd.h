@@ -155,18 +155,17 @@ NN_INLINE nn_vf nn_zip_high(nn_vf a, nn_vf b)
 #endif
 }
 
-/* to[i] lane k = from[k * stride + i]: a square of lanes, turned by shuffling the rows of its upper
- * half into those of its lower half, again and again. */
-NN_INLINE void nn_transpose(const float *from, int64_t stride, nn_vf to[NN_LANES])
+/* A square of lanes, in registers: each round rotates the bits of (row, lane) by one; after
+ * log2(lanes) rounds rows and lanes have changed places. */
+NN_INLINE void nn_transpose(nn_vf x[NN_LANES])
 {
-    for (int k = 0; k < NN_LANES; k++) to[k] = nn_load(from + k * stride);
-    for (int size = 1; size < NN_LANES; size *= 2) {
-        nn_vf row[NN_LANES];
-        for (int k = 0; k < NN_LANES; k++) row[k] = to[k];
-        for (int k = 0; k < NN_LANES / 2; k++) {
-            to[2 * k] = nn_zip_low(row[k], row[k + NN_LANES / 2]);
-            to[2 * k + 1] = nn_zip_high(row[k], row[k + NN_LANES / 2]);
+    for (int round = 1; round < NN_LANES; round *= 2) {
+        nn_vf y[NN_LANES];
+        for (int i = 0; i < NN_LANES / 2; i++) {
+            y[2 * i] = nn_zip_low(x[i], x[i + NN_LANES / 2]);
+            y[2 * i + 1] = nn_zip_high(x[i], x[i + NN_LANES / 2]);
         }
+        memcpy(x, y, sizeof(y));
     }
 }
 

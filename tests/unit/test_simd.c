@@ -166,7 +166,8 @@ static void squares_turn(void **state)
     float x[NN_LANES * STRIDE];
     nn_vf v[NN_LANES];
     for (int i = 0; i < NN_LANES * STRIDE; i++) x[i] = (float)i;
-    nn_transpose(x, STRIDE, v);
+    for (int i = 0; i < NN_LANES; i++) v[i] = nn_load(x + i * STRIDE);
+    nn_transpose(v);
     for (int i = 0; i < NN_LANES; i++)
         for (int k = 0; k < NN_LANES; k++) assert_true(v[i][k] == x[k * STRIDE + i]);
 }
