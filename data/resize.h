@@ -42,6 +42,10 @@ nn_status nn_image_crop_center(const nn_image *src, int64_t width, int64_t heigh
  * caller's. */
 void nn_image_to_tensor(const nn_image *image, float *out, const float mean[3], const float std[3]);
 
+/* Fill an image from pixels [height, width, 3] in [-1, 1], to the nearest byte (halves to the even
+ * one); beyond the range is its end. They must be finite. */
+void nn_image_from_pixels(const float *pixels, nn_image *out);
+
 /* Bicubic interpolation of an f32 grid of vectors, for position embeddings: torch's interpolate
  * with mode 'bicubic' (a = -0.75), align_corners=False, antialias=False. in is
  * [height, width, channels], out [new_height, new_width, channels]; they may not overlap. All sizes

@@ -87,3 +87,11 @@ void nn_grid_resize_bicubic(const float *in, int64_t height, int64_t width, int6
         }
     }
 }
+
+void nn_image_from_pixels(const float *pixels, nn_image *out)
+{
+    for (int64_t i = 0; i < out->width * out->height * 3; i++) {
+        const float y = fminf(fmaxf(pixels[i] * 0.5f + 0.5f, 0), 1);
+        out->rgb[i] = (uint8_t)nearbyintf(y * 255.0f);
+    }
+}

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "data/image.h"
+#include "data/resize.h"
 #include "engine/base/alloc.h"
 #include "engine/base/file.h"
 #include "engine/base/log.h"
@@ -25,7 +25,7 @@ struct diffusion_pictures {
     const trainer_ranks *ranks;
     float *latent, *picture; /* of one */
     float *round;            /* a picture of each rank */
-    nn_image sheet;
+    nn_image bytes, sheet;   /* bytes: of one */
 };
 
 static nn_status reserve(diffusion_pictures *p)
@@ -39,6 +39,7 @@ static nn_status reserve(diffusion_pictures *p)
     NN_NEED(p->picture);
     p->round = nn_alloc(p->ranks->n * p->side * p->side * 3, sizeof(*p->round));
     NN_NEED(p->round);
+    NN_TRY(nn_image_create(p->side, p->side, &p->bytes));
     return nn_image_create(columns * p->side, rows * p->side, &p->sheet);
 }
 
@@ -81,6 +82,7 @@ void diffusion_pictures_close(diffusion_pictures *p)
     nn_free(p->latent);
     nn_free(p->picture);
     nn_free(p->round);
+    nn_image_free(&p->bytes);
     nn_image_free(&p->sheet);
     nn_free(p);
 }
@@ -95,12 +97,10 @@ static void paste(diffusion_pictures *p, int64_t k, const float *picture)
                    p->list.lines[k].text);
             return;
         }
-    for (int64_t y = 0; y < p->side; y++) {
-        const float *from = picture + y * p->side * 3;
-        uint8_t *to = p->sheet.rgb + 3 * ((top + y) * p->sheet.width + left);
-        for (int64_t x = 0; x < 3 * p->side; x++)
-            to[x] = (uint8_t)nearbyintf(255 * fminf(fmaxf(from[x] * 0.5f + 0.5f, 0), 1));
-    }
+    nn_image_from_pixels(picture, &p->bytes);
+    for (int64_t y = 0; y < p->side; y++)
+        memcpy(p->sheet.rgb + 3 * ((top + y) * p->sheet.width + left),
+               p->bytes.rgb + 3 * y * p->side, (size_t)(3 * p->side));
 }
 
 static nn_status draw_one(diffusion_pictures *p, sd_session *session, sd_codec *codec, int64_t k)

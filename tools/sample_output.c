@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "data/json.h"
+#include "data/resize.h"
 #include "engine/base/alloc.h"
 #include "engine/base/file.h"
 #include "tools/sample.h"
@@ -14,14 +15,6 @@ bool sample_is_finite(const float *image, int64_t n)
     for (int64_t i = 0; i < n; i++)
         if (!isfinite(image[i])) return false;
     return true;
-}
-
-static void quantise(const float *image, nn_image *out)
-{
-    for (int64_t i = 0; i < out->width * out->height * 3; i++) {
-        float y = fminf(fmaxf(image[i] * 0.5f + 0.5f, 0), 1);
-        out->rgb[i] = (uint8_t)nearbyintf(y * 255.0f);
-    }
 }
 
 /* A value of the parameters' last line: quoted where a reader would cut it. */
@@ -116,7 +109,7 @@ nn_status sample_write_png(const char *path, const float *image, const sample_in
         return nn_fail(NN_NUMERIC,
                        "%s: the picture has values that are not finite; it is not written", path);
     NN_TRY(nn_image_create(info->width, info->height, &picture));
-    quantise(image, &picture);
+    nn_image_from_pixels(image, &picture);
     nn_status status = write_png(path, &picture, info, texts);
     for (int i = 0; i < NN_COUNT(texts); i++) nn_text_free(&texts[i]);
     nn_image_free(&picture);

@@ -13,14 +13,14 @@
 #include "tools/train.h"
 #include "tools/trainer_fit.h"
 
-static trainer_settings set = { TRAINER_DEFAULTS, .steps = 300, .lr = 4e-5 };
+static trainer_settings set = { TRAINER_DEFAULTS, .steps = 300, .lr = 4e-5,
+                                .validation_every = 100 };
 static const char *model_dir, *config_dir, *data_spec, *columns = "short=0.5,long=0.5", *prefixes,
                                                        *tokenizer, *rehearsal_spec,
                                                        *rehearsal_columns = "alt=0.5,list=0.5";
-static const char *validation_data;
 static double dropout = 0.1, rehearsal_share = 0.25;
 static bool from_scratch, freeze_vision;
-static int64_t length = 40, most_words, validation_steps = 100;
+static int64_t length = 40, most_words;
 static int overlong;
 static const char *const overlong_names[] = { "truncate", "drop", NULL };
 
@@ -89,18 +89,7 @@ static const nn_option options[] = {
       .choice = &overlong,
       .choices = overlong_names,
       .help = "what happens to captions with too many tokens" },
-    { .name = "validation-data",
-      .text = &validation_data,
-      .value = "SHARDS",
-      .incidental = true,
-      .help =
-          "samples that are not trained on; the loss on them every --validation-steps updates" },
-    { .name = "validation-steps",
-      .integer = &validation_steps,
-      .incidental = true,
-      .low = 1,
-      .high = 1e9,
-      .help = "updates between validations" },
+    TRAINER_VALIDATION_OPTIONS(set),
     TRAINER_MEMORY_OPTION(set),
     TRAINER_OPTIONS(set),
     { 0 },
@@ -281,8 +270,8 @@ static nn_status open_data(job *j)
         c.block = nn_max(j->n_rehearsed, 1);
         NN_TRY(caption_corpus_open(&c, &j->rehearsal));
     }
-    if (validation_data) {
-        c.shards = validation_data;
+    if (set.validation_data) {
+        c.shards = set.validation_data;
         c.columns = columns;
         c.block = set.ranks.batch;
         NN_TRY(caption_corpus_open(&c, &j->validation));
@@ -309,12 +298,6 @@ static nn_status hash_start(const job *j, uint64_t *hash)
     return trainer_hash_files(j->model.tokenizer, words, hash);
 }
 
-/* Passes of each rank that its samples fill. */
-static int64_t validation_passes(const job *j)
-{
-    return nn_max(nn_shards_count(j->validation.shards) / (set.ranks.batch * set.ranks.n), 1);
-}
-
 static nn_status train(job *j)
 {
     trainer t = { .what = "captioner",
@@ -326,8 +309,8 @@ static nn_status train(job *j)
                   .ctx = j,
                   .build = build,
                   .feed = feed };
-    if (validation_data)
-        t.validation = (trainer_validation){ validation_steps, validation_passes(j),
+    if (set.validation_data)
+        t.validation = (trainer_validation){ nn_shards_count(j->validation.shards),
                                              build_validation, feed_validation };
     if (rehearsal_spec) t.n_samples += nn_shards_count(j->rehearsal.shards);
     NN_TRY(hash_start(j, &t.start));
@@ -371,7 +354,7 @@ static nn_status fit(nn_device *device)
     captioner_plan p = { &config, length, freeze_vision };
     plan_task task = captioner_task(&p, set.ema_decay > 0);
     task.granule = granule();
-    task.validates = validation_data != NULL;
+    task.validates = set.validation_data != NULL;
     return trainer_fit(&set, &task, device, &recompute);
 }
 

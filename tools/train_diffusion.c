@@ -7,12 +7,13 @@
 #include "tools/train.h"
 #include "tools/trainer_fit.h"
 
-static trainer_settings set = { TRAINER_DEFAULTS, .steps = 250000, .lr = 1e-5 };
+static trainer_settings set = { TRAINER_DEFAULTS, .steps = 250000, .lr = 1e-5,
+                                .validation_every = 500 };
 static const char *model_dir, *data_spec, *latent_cache, *columns = "short=0.5,long=0.5";
-static const char *validation_data, *validation_prompts;
+static const char *validation_prompts;
 static double prompt_dropout = 0.1, snr_gamma;
 static bool from_scratch, recompute;
-static int64_t resolution, snapshot_steps, validation_steps = 500;
+static int64_t resolution, snapshot_steps;
 enum { DROP = 1 };
 static int overlong = DROP;
 static const char *const overlong_names[] = { "truncate", [DROP] = "drop", NULL };
@@ -65,30 +66,19 @@ static const nn_option options[] = {
       .flag = &recompute,
       .incidental = true,
       .help = "compute activations again instead of keeping them" },
-    { .name = "validation-data",
-      .text = &validation_data,
-      .value = "SHARDS",
-      .incidental = true,
-      .help = "samples that are not trained on; the loss on them, with timesteps and noise that "
-              "stay, every --validation-steps updates" },
     { .name = "validation-prompts",
       .text = &validation_prompts,
       .value = "FILE",
       .incidental = true,
       .help = "a prompt a line, 16 at most; what they give is drawn every --validation-steps "
               "updates, from seeds that stay, into OUTPUT/pictures" },
-    { .name = "validation-steps",
-      .integer = &validation_steps,
-      .incidental = true,
-      .low = 1,
-      .high = 1e9,
-      .help = "updates between validations" },
     { .name = "snapshot-steps",
       .integer = &snapshot_steps,
       .incidental = true,
       .low = 0,
       .high = 1e9,
       .help = "updates between copies of the model in OUTPUT/snapshots; 0 = none" },
+    TRAINER_VALIDATION_OPTIONS(set),
     TRAINER_MEMORY_OPTION(set),
     TRAINER_OPTIONS(set),
     { 0 },
@@ -147,7 +137,7 @@ static nn_status feed_validation(void *ctx, nn_plan *plan, int64_t pass)
 
 static nn_status draw(job *j, trainer *t, int64_t step)
 {
-    if (!j->pictures || (step % validation_steps && step != set.steps)) return NN_OK;
+    if (!j->pictures || !trainer_validates_after(&set, step)) return NN_OK;
     NN_TRY(trainer_swap_average(t));
     nn_status status = diffusion_pictures_draw(j->pictures, t);
     NN_TRY(trainer_swap_average(t));
@@ -207,18 +197,12 @@ static nn_status open_data(job *j)
     const diffusion_corpus_config trained = { .shards = data_spec,
                                               .prompt_dropout = prompt_dropout,
                                               .snr_gamma = snr_gamma };
-    const diffusion_corpus_config validated = { .shards = validation_data, .in_order = true };
+    const diffusion_corpus_config validated = { .shards = set.validation_data, .in_order = true };
     NN_TRY(open_corpus(j, &trained, latent_cache, &j->corpus));
-    if (validation_data) NN_TRY(open_corpus(j, &validated, latent_cache, &j->validation));
+    if (set.validation_data) NN_TRY(open_corpus(j, &validated, latent_cache, &j->validation));
     if (!validation_prompts) return NN_OK;
     return diffusion_pictures_open(&j->model, j->device, validation_prompts, j->corpus.side,
                                    (uint64_t)set.seed, &set.ranks, &j->pictures);
-}
-
-/* Passes of each rank that its samples fill. */
-static int64_t validation_passes(const job *j)
-{
-    return nn_max(nn_shards_count(j->validation.shards) / (set.ranks.batch * set.ranks.n), 1);
 }
 
 static void log_columns(const diffusion_corpus *c)
@@ -258,8 +242,8 @@ static nn_status train(job *j)
                   .feed = feed,
                   .stream = { j, tell, seek },
                   .after = after };
-    if (validation_data)
-        t.validation = (trainer_validation){ validation_steps, validation_passes(j),
+    if (set.validation_data)
+        t.validation = (trainer_validation){ nn_shards_count(j->validation.shards),
                                              build_validation, feed_validation };
     NN_TRY(hash_start(j, &t.start));
     t.data = nn_shards_hash(j->corpus.shards, 0);
@@ -277,7 +261,7 @@ static nn_status fit(nn_device *device)
         const int64_t side = resolution ? resolution / vae_stride(&m.vae) : m.unet.sample_size;
         diffusion_plan p = { &m, side, snr_gamma > 0 };
         plan_task task = diffusion_task(&p, set.ema_decay > 0);
-        task.validates = validation_data != NULL;
+        task.validates = set.validation_data != NULL;
         status = trainer_fit(&set, &task, device, &recompute);
     }
     sd_model_close(&m);

@@ -248,7 +248,7 @@ static nn_status between_updates(loop *l)
 {
     trainer *t = l->t;
     const bool last = t->step == t->set.steps;
-    if (t->validation.every && (last || t->step % t->validation.every == 0))
+    if (t->validation.build && trainer_validates_after(&t->set, t->step))
         NN_TRY(trainer_validate(t));
     if (t->after) NN_TRY(t->after(t->ctx, t, t->step));
     trainer_saves_poll(&l->saves, false);

@@ -27,7 +27,8 @@ typedef struct trainer_settings {
     double comm_timeout; /* seconds */
     double bucket_mb;
     int comm_dtype; /* index in device_dtypes */
-    const char *logging_dir;
+    const char *logging_dir, *validation_data;
+    int64_t validation_every; /* updates */
     double peak_tflops;
     bool profile, shard, background, fuse;
     const char *memory;  /* see tools/trainer_fit.h; NULL = whatever it takes */
@@ -41,6 +42,19 @@ extern const char *const trainer_schedules[];
     .on = DEVICE_DEFAULTS, .batch = 64, .accumulate = 1, .checkpoint_every = 500, .keep = 2,       \
     .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .clip_norm = 1.0,             \
     .comm_timeout = 600, .bucket_mb = 8, .background = true
+
+/* Of the trainers that validate. */
+#define TRAINER_VALIDATION_OPTIONS(s)                                                              \
+    { .name = "validation-data",                                                                   \
+      .text = &(s).validation_data,                                                                \
+      .value = "SHARDS",                                                                           \
+      .incidental = true,                                                                          \
+      .help = "samples that are not trained on; the loss on them every --validation-steps "        \
+              "updates" },                                                                         \
+    {                                                                                              \
+        .name = "validation-steps", .integer = &(s).validation_every, .incidental = true,          \
+        .low = 1, .high = 1e9, .help = "updates between validations"                               \
+    }
 
 /* Rows of an option table for the settings `s`. */
 #define TRAINER_OPTIONS(s)                                                                         \
@@ -221,8 +235,7 @@ typedef nn_tensor *trainer_build(void *ctx, nn_graph *g, nn_params *params);
 /* The loss on samples that the training does not see, measured on what would be saved (the moving
  * average, if there is one). {0} = none. */
 typedef struct trainer_validation {
-    int64_t every;  /* updates */
-    int64_t passes; /* of each rank */
+    int64_t n_samples; /* of the data; used are as many as fill whole passes on all ranks */
     trainer_build *build;
     nn_status (*feed)(void *ctx, nn_plan *plan, int64_t pass); /* pass 0 begins anew */
 } trainer_validation;
@@ -323,6 +336,9 @@ void trainer_watch_close(trainer *t);
 void trainer_watch_add(const trainer *t, const char *table, const nn_field *fields, int n_fields);
 void trainer_watch_picture(const trainer *t, const char *tag, int64_t height, int64_t width,
                            const void *png, int64_t n);
+
+/* Whether something is to be validated after update `step`: the last one always is. */
+bool trainer_validates_after(const trainer_settings *set, int64_t step);
 
 /* Measure and log the validation's loss. By all ranks together. */
 nn_status trainer_validate(trainer *t) NN_CHECKED;

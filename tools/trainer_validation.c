@@ -27,7 +27,7 @@ nn_status trainer_watch_open(trainer *t)
     trainer_watch *w = nn_alloc(1, sizeof(*w));
     NN_NEED(w);
     t->watch = w;
-    if (t->validation.every) NN_TRY(plan_validation(t, w));
+    if (t->validation.build) NN_TRY(plan_validation(t, w));
     return NN_OK;
 }
 
@@ -74,15 +74,17 @@ void trainer_watch_picture(const trainer *t, const char *tag, int64_t height, in
 static nn_status run_passes(trainer *t, float *mean)
 {
     trainer_watch *w = t->watch;
+    const trainer_ranks *r = &t->set.ranks;
+    const int64_t passes = nn_max(t->validation.n_samples / (r->batch * r->n), 1);
     double sum = 0;
-    for (int64_t i = 0; i < t->validation.passes; i++) {
+    for (int64_t i = 0; i < passes; i++) {
         float loss;
         NN_TRY(t->validation.feed(t->ctx, w->plan, i));
         NN_TRY(nn_plan_run(w->plan, 0));
         NN_TRY(nn_plan_read(w->plan, w->loss, &loss));
         sum += loss;
     }
-    *mean = (float)(sum / (double)t->validation.passes);
+    *mean = (float)(sum / (double)passes);
     return NN_OK;
 }
 
@@ -99,6 +101,11 @@ static nn_status join(const trainer *t, float own, double *mean)
     for (int k = 0; k < r->n && status == NN_OK; k++) *mean += all[k] / (double)r->n;
     nn_free(all);
     return status;
+}
+
+bool trainer_validates_after(const trainer_settings *set, int64_t step)
+{
+    return step == set->steps || step % set->validation_every == 0;
 }
 
 nn_status trainer_validate(trainer *t)
